@@ -11,7 +11,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class MigrationsBuildHook(BuildHookInterface[Any]):
-    """Maps ``alembic/`` and ``alembic.ini`` to ``ains/_alembic/`` in a wheel that is to be installed."""
+    """Maps ``alembic/`` and ``alembic.ini`` to ``ains/_alembic/`` in a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Extend the wheel's forced inclusions; ``version`` is ``"standard"`` or ``"editable"``."""
