@@ -1,0 +1,23 @@
+"""Keeps passwords out of everything that is printed."""
+
+import re
+
+__all__ = ["MASK", "redact"]
+
+MASK = "***"
+
+# The password of a URL ends at the LAST @ before the host: people forget to percent-encode theirs.
+_USERINFO = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s:/@?#'\"]*:)[^\s'\"]*@", re.IGNORECASE)
+# libpq takes the password as a parameter too, in URLs (?password=) and in keyword strings.
+_PARAMETER = re.compile(
+    r"(?P<head>\b(?:ssl)?password\s*=\s*)(?:'(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE
+)
+
+
+def redact(text: str) -> str:
+    """Return ``text`` with the passwords of all connection strings in it replaced by ``***``."""
+    if "://" in text:
+        text = _USERINFO.sub(rf"\g<head>{MASK}@", text)
+    if "assword" in text.lower():
+        text = _PARAMETER.sub(rf"\g<head>{MASK}", text)
+    return text
