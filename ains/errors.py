@@ -25,6 +25,7 @@ __all__ = [
     "NotFound",
     "RateLimited",
     "RequestError",
+    "SchemaTooNew",
     "SettingsError",
     "ShuttingDown",
     "Unauthorized",
@@ -289,6 +290,10 @@ class SettingsError(AinsError):
 
     title = "Wrong configuration"
     slug = "wrong-configuration"
+
+
+class SchemaTooNew(SettingsError):
+    """The database belongs to a newer version of AINS."""
 
 
 def problem_types(base: type[AinsError] = AinsError) -> Iterator[type[AinsError]]:

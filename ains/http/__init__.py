@@ -1,0 +1,1 @@
+"""What AINS is over HTTP: routes, problems, documentation."""

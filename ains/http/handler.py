@@ -1,0 +1,205 @@
+"""Routes as plain functions: what they take and give stands in their annotations.
+
+    routes = Routes(tag="Agents")
+
+    @routes.post("/ains/agents", errors=(Conflict,))
+    async def register(request: web.Request, body: RegisterAgent) -> AgentResponse:
+        \"\"\"Register an agent.\"\"\"
+
+A parameter called ``body`` is read from the request's JSON, one called ``query`` from its query
+string, and one that the path names from the path. The result, a TypedDict, model, list or other
+JSON, is sent with status 200; a `web.StreamResponse` is sent as it is. Signatures are looked at
+once, when the module is imported.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import BaseModel
+
+from ains.domain.types import QueryModel
+from ains.errors import AinsError, InvalidInput, NotFound
+from ains.http.parse import body_reader, path_reader, query_reader
+from ains.http.render import JSON, dump_json
+
+__all__ = ["Route", "Routes", "add_routes"]
+
+_F = TypeVar("_F", bound=Callable[..., Awaitable[Any]])
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route: what aiohttp needs to serve it and OpenAPI to describe it."""
+
+    method: str
+    path: str
+    tag: str
+    function: Callable[..., Awaitable[Any]]
+    summary: str
+    description: str
+    errors: tuple[type[AinsError], ...]
+    produces: str
+    path_parameters: dict[str, Any] = field(default_factory=dict)
+    query: type[QueryModel] | None = None
+    body: Any = None
+    body_optional: bool = False
+    returns: Any = None
+
+    def endpoint(self) -> Handler:
+        """Return the aiohttp handler: validate, call, answer."""
+        function = self.function
+        readers = tuple((n, path_reader(n, a)) for n, a in self.path_parameters.items())
+        read_query = query_reader(self.query) if self.query else None
+        read_body = None if self.body is None else body_reader(self.body, self.body_optional)
+        response, stream_response = web.Response, web.StreamResponse
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            arguments: dict[str, Any] = {}
+            if readers:
+                found = request.match_info
+                for name, read in readers:
+                    arguments[name] = read(found[name])
+            if read_query is not None:
+                arguments["query"] = read_query(request)
+            if read_body is not None:
+                arguments["body"] = await read_body(request)
+            result = await function(request, **arguments)
+            if isinstance(result, stream_response):
+                return result
+            return response(body=dump_json(result), content_type=JSON)
+
+        return serve
+
+
+class Routes:
+    """The routes of one noun; iterate over it for the `Route` objects."""
+
+    def __init__(self, tag: str) -> None:
+        """``tag`` is the heading under which the documentation lists the routes."""
+        self.tag = tag
+        self._routes: list[Route] = []
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes)
+
+    def get(self, path: str, **options: Any) -> Callable[[_F], _F]:
+        """Add a GET route (and HEAD); for the options see `route`."""
+        return self.route("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> Callable[[_F], _F]:
+        """Add a POST route; for the options see `route`."""
+        return self.route("POST", path, **options)
+
+    def put(self, path: str, **options: Any) -> Callable[[_F], _F]:
+        """Add a PUT route; for the options see `route`."""
+        return self.route("PUT", path, **options)
+
+    def delete(self, path: str, **options: Any) -> Callable[[_F], _F]:
+        """Add a DELETE route; for the options see `route`."""
+        return self.route("DELETE", path, **options)
+
+    def route(
+        self,
+        method: str,
+        path: str,
+        *,
+        summary: str | None = None,
+        errors: Iterable[type[AinsError]] = (),
+        produces: str = JSON,
+    ) -> Callable[[_F], _F]:
+        """Add the decorated function; it is returned unchanged, so that tests can call it.
+
+        ``summary`` is the docstring's first line by default, the rest of it the description;
+        ``errors`` are the problems it may answer with, beside those that follow from its
+        parameters; ``produces`` is the media type of the answer.
+        """
+
+        def decorate(function: _F) -> _F:
+            self._routes.append(
+                _inspect(method, path, self.tag, function, summary, tuple(errors), produces)
+            )
+            return function
+
+        return decorate
+
+
+def add_routes(app: web.Application, *groups: Routes) -> None:
+    """Put the routes of all ``groups`` into ``app``; a GET route answers HEAD as well."""
+    for group in groups:
+        for route in group:
+            if route.method == "GET":
+                app.router.add_get(route.path, route.endpoint())
+            else:
+                app.router.add_route(route.method, route.path, route.endpoint())
+
+
+def _inspect(
+    method: str,
+    path: str,
+    tag: str,
+    function: Callable[..., Awaitable[Any]],
+    summary: str | None,
+    errors: tuple[type[AinsError], ...],
+    produces: str,
+) -> Route:
+    where = f"{function.__module__}.{function.__qualname__}"
+    hints = get_type_hints(function, include_extras=True)
+    returns = hints.pop("return", None)
+    names = list(inspect.signature(function).parameters)[1:]
+    doc = (inspect.getdoc(function) or "").split("\n", 1)
+    in_path: dict[str, Any] = {}
+    query: type[QueryModel] | None = None
+    body: Any = None
+    optional = False
+    for name in names:
+        annotation = hints.get(name)
+        if name == "body":
+            body, optional = _without_none(annotation)
+            if isinstance(body, type) and issubclass(body, BaseModel):
+                _must(bool(body.model_config.get("strict")), f"{where}: {body} must be strict")
+        elif name == "query":
+            is_query = isinstance(annotation, type) and issubclass(annotation, QueryModel)
+            _must(is_query, f"{where}: query must be a QueryModel")
+            query = annotation
+        else:
+            _must(f"{{{name}}}" in path, f"{where}: {path} has no parameter {name}")
+            in_path[name] = annotation
+    if isinstance(returns, type) and issubclass(returns, BaseModel):
+        changed = returns.__pydantic_decorators__
+        plain = not (changed.field_serializers or changed.model_serializers)
+        _must(plain, f"{where}: the serializers of {returns} would not run")
+    implied: list[type[AinsError]] = [InvalidInput] if body is not None or query else []
+    implied += [NotFound] if in_path else []
+    return Route(
+        method=method,
+        path=path,
+        tag=tag,
+        function=function,
+        summary=summary or doc[0].rstrip("."),
+        description=doc[1].strip() if len(doc) > 1 else "",
+        errors=tuple(dict.fromkeys((*errors, *implied))),
+        produces=produces,
+        path_parameters=in_path,
+        query=query,
+        body=body,
+        body_optional=optional,
+        returns=returns,
+    )
+
+
+def _must(holds: bool, message: str) -> None:
+    if not holds:
+        raise TypeError(message)
+
+
+def _without_none(annotation: Any) -> tuple[Any, bool]:
+    """Split ``X | None`` into X and True."""
+    if get_origin(annotation) not in {Union, UnionType}:
+        return annotation, False
+    rest = tuple(a for a in get_args(annotation) if a is not NoneType)
+    return Union[rest], NoneType in get_args(annotation)  # noqa: UP007 - built from a tuple
