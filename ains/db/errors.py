@@ -1,0 +1,66 @@
+"""The one place where PostgreSQL's and asyncpg's errors become ours.
+
+Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+from __future__ import annotations
+
+import asyncpg
+
+from ains.errors import AinsError, Conflict, DatabaseUnavailable, InvalidInput, RetryLater
+
+_AWAY_CLASSES = ("08", "57P", "53", "58")
+_ROLLED_BACK = {"40001", "40P01"}
+_CONTENTION = _ROLLED_BACK | {"55P03"}
+_DENIED = {"28000", "28P01", "3D000", "42501"}
+
+EXPECTED = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""What a statement or a connection attempt raises when something outside AINS is wrong."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database could not be reached or went away, so that another try may succeed."""
+    if isinstance(error, asyncpg.PostgresError):
+        code = error.sqlstate or ""
+        return code.startswith(_AWAY_CLASSES) and code != "57014"
+    if isinstance(error, asyncpg.InterfaceError):
+        return "connection" in str(error) or "pool" in str(error)
+    return isinstance(error, OSError | TimeoutError)
+
+
+def is_rolled_back(error: BaseException) -> bool:
+    """Whether a deadlock or a serialisation failure undid the transaction: it may be sent again."""
+    return isinstance(error, asyncpg.PostgresError) and error.sqlstate in _ROLLED_BACK
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether an established connection broke under a statement."""
+    return is_away(error) and not isinstance(error, TimeoutError | DatabaseUnavailable)
+
+
+def translate(error: BaseException) -> AinsError | None:
+    """The error a client is told, or None for a mistake of our own, which must stay visible as one."""
+    if is_away(error):
+        return DatabaseUnavailable()
+    if not isinstance(error, asyncpg.PostgresError):
+        return None
+    code = error.sqlstate or ""
+    if code in _CONTENTION:
+        return RetryLater("Too many requests changed the same rows at once; try again.")
+    if code == "57014":
+        return RetryLater("The database took too long to answer and was interrupted.")
+    if code in _DENIED:
+        return DatabaseUnavailable(
+            "The database refuses AINS: user, password, database name or permissions are wrong."
+        )
+    if code == "42P01" or code == "3F000":
+        return DatabaseUnavailable("The database has no AINS tables yet; run `ains migrate`.")
+    if code == "23505":
+        return Conflict()
+    if code.startswith("22"):
+        return InvalidInput(f"PostgreSQL can't store a value of this request: {error.args[0]}.")
+    if code == "25006":
+        return DatabaseUnavailable(
+            "The database is read-only just now, as a standby is; try again."
+        )
+    return None

@@ -1,0 +1,258 @@
+"""The service's connections: one statement is one transaction and one round trip.
+
+:class:`Database` opens lazily, so a server starts while its database is away, and it recovers by
+itself. Every statement is timed, counted by its verb and main table, and every error it raises is
+one of :mod:`ains.errors`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from asyncio import timeout as deadline
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+import asyncpg
+
+from ains.db import errors
+from ains.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    from ains.db.sql import Query
+
+_TRIES = 3
+
+Observe = Callable[[str, str, float], None]
+"""Is told of every statement: verb, main table, seconds."""
+
+
+class Statements(ABC):
+    """What statements can be run on: a :class:`Database`, or one :class:`Transaction` of it."""
+
+    @abstractmethod
+    async def _run(self, method: str, query: Query, args: tuple[Any, ...]) -> Any: ...
+
+    async def fetch(self, query: Query, *args: Any) -> list[asyncpg.Record]:
+        """All rows."""
+        rows: list[asyncpg.Record] = await self._run("fetch", query, args)
+        return rows
+
+    async def fetchrow(self, query: Query, *args: Any) -> asyncpg.Record | None:
+        """The first row, None without one."""
+        row: asyncpg.Record | None = await self._run("fetchrow", query, args)
+        return row
+
+    async def fetchval(self, query: Query, *args: Any) -> Any:
+        """The first column of the first row, None without one."""
+        row = await self._run("fetchrow", query, args)
+        return None if row is None else row[0]
+
+    async def execute(self, query: Query, *args: Any) -> int:
+        """Run it for its effect; returns the number of rows it reports."""
+        count = (await self._run("execute", query, args)).rpartition(" ")[2]
+        return int(count) if count.isdigit() else 0
+
+
+class Transaction(Statements):
+    """Statements inside one transaction; see :meth:`Database.transaction`."""
+
+    def __init__(self, connection: asyncpg.Connection, observe: Observe) -> None:
+        """Statements on ``connection``, reported to ``observe``."""
+        self.connection = connection
+        self._observe = observe
+
+    async def _run(self, method: str, query: Query, args: tuple[Any, ...]) -> Any:
+        started = perf_counter()
+        try:
+            return await getattr(self.connection, method)(query.text, *args)
+        finally:
+            self._observe(query.verb, query.table, perf_counter() - started)
+
+
+async def _keep_session(_: asyncpg.Connection) -> None:
+    # Our statements leave nothing behind in a session, so returning a connection needs no round trip.
+    # (asyncpg still rolls back a transaction that was left open.)
+    return
+
+
+class Database(Statements):
+    """A pool of connections to one database."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        min_size: int = 0,
+        max_size: int = 10,
+        acquire_timeout: float = 5.0,
+        command_timeout: float = 30.0,
+        pooler: bool | None = False,
+        observe: Observe = lambda _verb, _table, _seconds: None,
+        application_name: str = "ains",
+    ) -> None:
+        """Describe the pool; nothing is connected before the first use.
+
+        Args:
+            dsn: libpq-style URL; may contain a password, which no message repeats.
+            min_size: connections that :meth:`warm` opens in advance.
+            max_size: connections at most.
+            acquire_timeout: seconds to wait for a free connection, or for a new one.
+            command_timeout: seconds that one statement may take before it is cancelled.
+            pooler: a transaction pooler (PgBouncer) stands before the database: prepare nothing,
+                and wrap each statement in BEGIN and COMMIT. None finds out at the first use.
+            observe: told of every statement.
+            application_name: as DBAs see it in pg_stat_activity.
+        """
+        self._dsn = dsn
+        self._min_size = min_size
+        self._max_size = max_size
+        self._timeout = acquire_timeout
+        self._command_timeout = command_timeout
+        self._pooler = pooler
+        self._observe = observe
+        self._application_name = application_name
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._checked_out = 0
+
+    @property
+    def active(self) -> int:
+        """Connections that are checked out now."""
+        return self._checked_out
+
+    @property
+    def idle(self) -> int:
+        """Connections that are open and not checked out."""
+        return self._pool.get_idle_size() if self._pool else 0
+
+    @property
+    def max_size(self) -> int:
+        """Connections at most."""
+        return self._max_size
+
+    async def _open(self) -> asyncpg.Pool[asyncpg.Record]:
+        if self._pooler is None:
+            self._pooler = await self._behind_pooler()
+        if self._pool is None:
+            # min_size 0: creating the pool connects to nothing, so it can't fail halfway.
+            self._pool = asyncpg.create_pool(
+                self._dsn,
+                min_size=0,
+                max_size=self._max_size,
+                timeout=self._timeout,
+                command_timeout=self._command_timeout,
+                reset=_keep_session,
+                statement_cache_size=0 if self._pooler else 200,
+                max_inactive_connection_lifetime=300,
+                server_settings={"application_name": self._application_name, "timezone": "UTC"},
+            )
+        await self._pool
+        return self._pool
+
+    async def _behind_pooler(self) -> bool:
+        # A pooler hands out a process id of its own for cancelling; a server says its real one.
+        connection = await asyncpg.connect(self._dsn, statement_cache_size=0, timeout=self._timeout)
+        try:
+            async with connection.transaction():
+                real: int = await connection.fetchval("SELECT pg_backend_pid()")
+            return real != connection.get_server_pid()
+        finally:
+            await connection.close()
+
+    async def warm(self) -> None:
+        """Open ``min_size`` connections, so that the first requests needn't.
+
+        Raises:
+            DatabaseUnavailable: the database can't be reached; the pool may still be used later.
+        """
+        connections: list[asyncpg.Connection] = []
+        try:
+            for _ in range(self._min_size):
+                connections.append(await self._checkout())
+        except errors.EXPECTED as error:
+            raise errors.translate(error) or error from error
+        finally:
+            for connection in connections:
+                await self._checkin(connection)
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Wait for the statements that are running, then disconnect; after ``timeout`` seconds cut."""
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        try:
+            async with deadline(timeout):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection for statements that need one of their own.
+
+        Raises:
+            DatabaseUnavailable: no connection within ``acquire_timeout`` seconds.
+        """
+        try:
+            connection = await self._checkout()
+            try:
+                yield connection
+            finally:
+                await self._checkin(connection)
+        except errors.EXPECTED as error:
+            raise errors.translate(error) or error from error
+
+    async def _checkout(self) -> asyncpg.Connection:
+        pool = self._pool or await self._open()
+        try:
+            connection = await pool.acquire(timeout=self._timeout)
+        except TimeoutError as error:
+            raise DatabaseUnavailable(
+                f"No connection to the database within {self._timeout:g} s."
+            ) from error
+        self._checked_out += 1
+        return cast("asyncpg.Connection", connection)
+
+    async def _checkin(self, connection: asyncpg.Connection) -> None:
+        self._checked_out -= 1
+        if self._pool is None:  # closed in the meantime
+            connection.terminate()
+        else:
+            # The stubs call a pool's connection a proxy, which asyncpg's own type hides.
+            await self._pool.release(cast("PoolConnectionProxy[asyncpg.Record]", connection))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Several statements in one transaction (READ COMMITTED)."""
+        async with self.acquire() as connection, connection.transaction():
+            yield Transaction(connection, self._observe)
+
+    async def _run(self, method: str, query: Query, args: tuple[Any, ...]) -> Any:
+        tries = 0
+        while True:
+            try:
+                return await self._run_once(method, query, args)
+            except errors.EXPECTED as error:
+                tries += 1
+                # A deadlock or serialisation failure was rolled back whole, so anything may be sent
+                # again; after a lost connection only what changes nothing.
+                again = errors.is_rolled_back(error) or (
+                    query.verb == "SELECT" and errors.is_connection_lost(error)
+                )
+                if not again or tries == _TRIES:
+                    raise errors.translate(error) or error from error
+
+    async def _run_once(self, method: str, query: Query, args: tuple[Any, ...]) -> Any:
+        connection = await self._checkout()
+        started = perf_counter()
+        try:
+            if not self._pooler:
+                return await getattr(connection, method)(query.text, *args)
+            async with connection.transaction():
+                return await getattr(connection, method)(query.text, *args)
+        finally:
+            self._observe(query.verb, query.table, perf_counter() - started)
+            await self._checkin(connection)

@@ -1,0 +1,55 @@
+"""Alembic environment: asyncpg, one migration run at a time.
+
+`ains migrate` and the service call :func:`ains.db.migrations.upgrade`, which passes the database
+URL; the `alembic` command takes it from AINS_DATABASE_URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from alembic import context
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from ains.db.migrations import LOCK_KEY, sqlalchemy_url
+
+config = context.config
+
+
+def _migrate(connection: Connection) -> None:
+    # Replicas that start at once migrate one after the other; the second finds nothing to do.
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})
+    connection.commit()
+    try:
+        context.configure(connection=connection, version_table="ains_schema_version")
+        with context.begin_transaction():
+            context.run_migrations()
+    finally:
+        connection.rollback()
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK_KEY})
+        connection.commit()
+
+
+async def _online(url: str) -> None:
+    engine = create_async_engine(sqlalchemy_url(url), poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(_migrate)
+    finally:
+        await engine.dispose()
+
+
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", version_table="ains_schema_version")
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    database_url = config.attributes.get("database_url") or os.environ.get("AINS_DATABASE_URL")
+    if not database_url:
+        raise SystemExit(
+            "Set AINS_DATABASE_URL, or use `ains migrate`, which also knows the embedded database."
+        )
+    asyncio.run(_online(str(database_url)))
