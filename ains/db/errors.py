@@ -5,6 +5,8 @@ Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import asyncpg
 
 from ains.errors import AinsError, Conflict, DatabaseUnavailable, InvalidInput, RetryLater
@@ -12,7 +14,38 @@ from ains.errors import AinsError, Conflict, DatabaseUnavailable, InvalidInput, 
 _AWAY_CLASSES = ("08", "57P", "53", "58")
 _ROLLED_BACK = {"40001", "40P01"}
 _CONTENTION = _ROLLED_BACK | {"55P03"}
-_DENIED = {"28000", "28P01", "3D000", "42501"}
+
+
+def _contention() -> AinsError:
+    return RetryLater("Too many requests changed the same rows at once; try again.")
+
+
+def _denied() -> AinsError:
+    return DatabaseUnavailable(
+        "The database refuses AINS: user, password, database name or permissions are wrong."
+    )
+
+
+def _not_migrated() -> AinsError:
+    return DatabaseUnavailable("The database has no AINS tables yet; run `ains migrate`.")
+
+
+def _interrupted() -> AinsError:
+    return RetryLater("The database took too long to answer and was interrupted.")
+
+
+def _read_only() -> AinsError:
+    return DatabaseUnavailable("The database is read-only just now, as a standby is; try again.")
+
+
+_BY_CODE: Mapping[str, Callable[[], AinsError]] = {
+    **dict.fromkeys(_CONTENTION, _contention),
+    **dict.fromkeys(("28000", "28P01", "3D000", "42501"), _denied),
+    **dict.fromkeys(("42P01", "3F000", "42883"), _not_migrated),
+    "57014": _interrupted,
+    "23505": Conflict,
+    "25006": _read_only,
+}
 
 EXPECTED = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 """What a statement or a connection attempt raises when something outside AINS is wrong."""
@@ -39,28 +72,14 @@ def is_connection_lost(error: BaseException) -> bool:
 
 
 def translate(error: BaseException) -> AinsError | None:
-    """The error a client is told, or None for a mistake of our own, which must stay visible as one."""
+    """The error a client is told; None for a mistake of our own, which must stay visible as one."""
     if is_away(error):
         return DatabaseUnavailable()
     if not isinstance(error, asyncpg.PostgresError):
         return None
     code = error.sqlstate or ""
-    if code in _CONTENTION:
-        return RetryLater("Too many requests changed the same rows at once; try again.")
-    if code == "57014":
-        return RetryLater("The database took too long to answer and was interrupted.")
-    if code in _DENIED:
-        return DatabaseUnavailable(
-            "The database refuses AINS: user, password, database name or permissions are wrong."
-        )
-    if code == "42P01" or code == "3F000":
-        return DatabaseUnavailable("The database has no AINS tables yet; run `ains migrate`.")
-    if code == "23505":
-        return Conflict()
+    if known := _BY_CODE.get(code):
+        return known()
     if code.startswith("22"):
         return InvalidInput(f"PostgreSQL can't store a value of this request: {error.args[0]}.")
-    if code == "25006":
-        return DatabaseUnavailable(
-            "The database is read-only just now, as a standby is; try again."
-        )
     return None

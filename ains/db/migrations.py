@@ -1,7 +1,7 @@
 """Brings a database to the schema that this version of AINS needs.
 
-The migrations are alembic's, in ``alembic/`` at the top of a checkout and in ``ains/_alembic/`` of an
-installed wheel. Their SQL stands in ``alembic/sql/<revision>/*.sql``.
+The migrations are alembic's, in ``alembic/`` at the top of a checkout and in ``ains/_alembic/`` of
+an installed wheel. Their SQL stands in ``alembic/sql/<revision>/*.sql``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def script_location() -> Path:
 
 @cache
 def revisions() -> tuple[str, ...]:
-    """All revisions this version knows, oldest first; they are numbered ``0001``, ``0002``, …"""
+    """All revisions this version knows, oldest first: ``0001``, ``0002`` and so on."""
     names = (path.name for path in (script_location() / "versions").iterdir())
     return tuple(sorted(match[1] for name in names if (match := _REVISION.match(name))))
 
@@ -80,7 +80,7 @@ async def upgrade(dsn: str) -> str | None:
 
 
 def _run_alembic(dsn: str) -> None:
-    # Imported here: SQLAlchemy and alembic cost half a second, and most starts have nothing to migrate.
+    # Imported here: SQLAlchemy and alembic cost half a second, and most starts migrate nothing.
     from alembic import command
     from alembic.config import Config
 
@@ -98,7 +98,8 @@ def sqlalchemy_url(dsn: str) -> str:
 def run_scripts(revision: str) -> None:
     """Run ``alembic/sql/<revision>/*.sql`` in the order of their names, inside the migration.
 
-    asyncpg runs several statements at once only without parameters, so the scripts go to it directly.
+    asyncpg runs several statements at once only without parameters, so the scripts go to it as
+    they are.
     """
     from alembic import context, op
 

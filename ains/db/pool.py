@@ -74,7 +74,8 @@ class Transaction(Statements):
 
 
 async def _keep_session(_: asyncpg.Connection) -> None:
-    # Our statements leave nothing behind in a session, so returning a connection needs no round trip.
+    # Our statements leave nothing behind in a session: a connection is returned without asking
+    # the server.
     # (asyncpg still rolls back a transaction that was left open.)
     return
 
@@ -170,7 +171,7 @@ class Database(Statements):
         """
         connections: list[asyncpg.Connection] = []
         try:
-            for _ in range(self._min_size):
+            while len(connections) < self._min_size:
                 connections.append(await self._checkout())
         except errors.EXPECTED as error:
             raise errors.translate(error) or error from error
@@ -179,7 +180,7 @@ class Database(Statements):
                 await self._checkin(connection)
 
     async def close(self, timeout: float = 5.0) -> None:
-        """Wait for the statements that are running, then disconnect; after ``timeout`` seconds cut."""
+        """Disconnect once running statements are done, at the latest after ``timeout`` seconds."""
         if self._pool is None:
             return
         pool, self._pool = self._pool, None

@@ -6,7 +6,7 @@ A file holds blocks::
     -- Ends a live task on behalf of its client.
     UPDATE tasks SET …
 
-The first keyword of a statement and its main table are what ``ains_db_queries_total`` is counted by.
+Verb and main table of a statement are what ``ains_db_queries_total`` is counted by.
 For a statement that begins with WITH, the verb is that of its data-modifying part, else SELECT; the
 line ``-- counts as: UPDATE tasks`` says otherwise.
 """

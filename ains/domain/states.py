@@ -42,7 +42,7 @@ TRANSITIONS: Final[dict[tuple[TaskStatus, TaskStatus], str]] = {
     (_S.ACTIVE, _S.CANCELLED): "cancelled by its client",
     (_S.FAILED, _S.PENDING): "retried by hand",
 }
-"""Every transition that AINS makes, and what it means. Somebody in psql may write others; they count too."""
+"""Every transition that AINS makes. Somebody in psql may write others; they are counted too."""
 
 
 def may_become(before: TaskStatus, after: TaskStatus) -> bool:

@@ -121,87 +121,114 @@ COMMENT ON FUNCTION public.task_event_name(text, text, boolean) IS
 -- failed. So every sum over the ledger balances, whatever somebody writes.
 CREATE FUNCTION public.tasks_ledger_insert() RETURNS trigger
 LANGUAGE plpgsql AS $$
+DECLARE
+    facts public.task_events_open[];
 BEGIN
-    INSERT INTO public.task_events_open
-        (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
-         from_priority, to_priority, blocked_change, duration_us, queue_us)
-    SELECT now(),
-           public.task_event_name(s.from_status, s.to_status, false),
-           n.task_id, n.task_type, n.client_id,
-           CASE WHEN s.to_status = 'PENDING' THEN '' ELSE coalesce(n.assigned_agent_id, n.last_agent_id, '') END,
-           CASE WHEN s.to_status = 'FAILED' THEN coalesce(n.failure_reason, 'unknown') ELSE '' END,
-           0,
-           s.from_status, s.to_status,
-           n.priority, n.priority,
-           CASE WHEN NOT n.is_blocked THEN 0 WHEN s.to_status = 'PENDING' THEN 1 ELSE -1 END,
-           CASE WHEN s.to_status = 'COMPLETED' OR s.to_status = 'FAILED' AND n.started_at IS NOT NULL
-                THEN coalesce(public.microseconds(coalesce(n.completed_at, now()) - n.started_at), 0) END,
-           CASE WHEN s.to_status = 'ASSIGNED'
-                THEN public.microseconds(coalesce(n.assigned_at, now()) - n.queued_at) END
-      FROM new_rows AS n
-     CROSS JOIN LATERAL unnest(
-               CASE WHEN n.status = 'PENDING' THEN ARRAY[''] ELSE ARRAY['', 'PENDING'] END,
-               CASE WHEN n.status = 'PENDING' THEN ARRAY['PENDING'] ELSE ARRAY['PENDING', n.status] END
-           ) AS s (from_status, to_status);
+    WITH written AS (
+        INSERT INTO public.task_events_open
+            (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
+             from_priority, to_priority, blocked_change, duration_us, queue_us)
+        SELECT now(),
+               public.task_event_name(s.from_status, s.to_status, false),
+               n.task_id, n.task_type, n.client_id,
+               CASE WHEN s.to_status = 'PENDING' THEN '' ELSE coalesce(n.assigned_agent_id, n.last_agent_id, '') END,
+               CASE WHEN s.to_status = 'FAILED' THEN coalesce(n.failure_reason, 'unknown') ELSE '' END,
+               0,
+               s.from_status, s.to_status,
+               n.priority, n.priority,
+               CASE WHEN NOT n.is_blocked THEN 0 WHEN s.to_status = 'PENDING' THEN 1 ELSE -1 END,
+               CASE WHEN s.to_status = 'COMPLETED' OR s.to_status = 'FAILED' AND n.started_at IS NOT NULL
+                    THEN coalesce(public.microseconds(coalesce(n.completed_at, now()) - n.started_at), 0) END,
+               CASE WHEN s.to_status = 'ASSIGNED'
+                    THEN public.microseconds(coalesce(n.assigned_at, now()) - n.queued_at) END
+          FROM new_rows AS n
+         CROSS JOIN LATERAL unnest(
+                   CASE WHEN n.status = 'PENDING' THEN ARRAY[''] ELSE ARRAY['', 'PENDING'] END,
+                   CASE WHEN n.status = 'PENDING' THEN ARRAY['PENDING'] ELSE ARRAY['PENDING', n.status] END
+               ) AS s (from_status, to_status)
+        RETURNING *
+    )
+    SELECT array_agg(ROW (w.*)::public.task_events_open) INTO facts FROM written AS w;
+    IF facts IS NOT NULL THEN
+        PERFORM public.task_consequences(facts);
+    END IF;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION public.tasks_ledger_insert() IS 'Writes the facts of new tasks to the ledger.';
 
 CREATE FUNCTION public.tasks_ledger_update() RETURNS trigger
 LANGUAGE plpgsql AS $$
+DECLARE
+    facts public.task_events_open[];
 BEGIN
-    INSERT INTO public.task_events_open
-        (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
-         from_priority, to_priority, blocked_change, duration_us, queue_us)
-    SELECT now(),
-           CASE WHEN s.from_status <> s.to_status
-                THEN public.task_event_name(s.from_status, s.to_status, n.retry_count > o.retry_count)
-                WHEN o.is_blocked <> n.is_blocked
-                THEN CASE WHEN n.is_blocked THEN 'blocked' ELSE 'unblocked' END
-                ELSE 'reprioritised' END,
-           n.task_id, n.task_type, n.client_id,
-           coalesce(n.assigned_agent_id, o.assigned_agent_id, n.last_agent_id, ''),
-           CASE WHEN s.to_status = 'FAILED'
-                THEN CASE WHEN o.status = 'PENDING' AND n.failure_reason IS NOT DISTINCT FROM o.failure_reason
-                          THEN 'unknown' ELSE coalesce(n.failure_reason, 'unknown') END
-                WHEN s.to_status = 'PENDING' AND s.from_status IN ('ASSIGNED', 'ACTIVE') AND n.retry_count > o.retry_count
-                THEN coalesce(n.failure_reason, 'unknown')
-                ELSE '' END,
-           CASE WHEN s.to_status = 'PENDING' AND n.retry_count > o.retry_count THEN n.retry_count ELSE 0 END,
-           s.from_status, s.to_status,
-           o.priority, n.priority,
-           (s.to_status = 'PENDING' AND n.is_blocked)::integer
-               - (s.from_status = 'PENDING' AND CASE WHEN o.status = 'PENDING' THEN o.is_blocked ELSE n.is_blocked END)::integer,
-           CASE WHEN s.to_status = 'COMPLETED' OR s.to_status = 'FAILED' AND n.started_at IS NOT NULL
-                THEN coalesce(public.microseconds(coalesce(n.completed_at, now()) - n.started_at), 0) END,
-           CASE WHEN s.from_status = 'PENDING' AND s.to_status = 'ASSIGNED'
-                THEN public.microseconds(coalesce(n.assigned_at, now()) - n.queued_at) END
-      FROM old_rows AS o
-      JOIN new_rows AS n USING (task_id)
-     CROSS JOIN LATERAL unnest(
-               CASE WHEN o.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND n.status <> 'PENDING'
-                    THEN ARRAY[o.status, 'PENDING'] ELSE ARRAY[o.status] END,
-               CASE WHEN o.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND n.status <> 'PENDING'
-                    THEN ARRAY['PENDING', n.status] ELSE ARRAY[n.status] END
-           ) AS s (from_status, to_status)
-     WHERE o.status <> n.status
-        OR n.status = 'PENDING' AND (o.priority <> n.priority OR o.is_blocked <> n.is_blocked);
+    WITH written AS (
+        INSERT INTO public.task_events_open
+            (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
+             from_priority, to_priority, blocked_change, duration_us, queue_us)
+        SELECT now(),
+               CASE WHEN s.from_status <> s.to_status
+                    THEN public.task_event_name(s.from_status, s.to_status, n.retry_count > o.retry_count)
+                    WHEN o.is_blocked <> n.is_blocked
+                    THEN CASE WHEN n.is_blocked THEN 'blocked' ELSE 'unblocked' END
+                    ELSE 'reprioritised' END,
+               n.task_id, n.task_type, n.client_id,
+               coalesce(n.assigned_agent_id, o.assigned_agent_id, n.last_agent_id, ''),
+               CASE WHEN s.to_status = 'FAILED'
+                    THEN CASE WHEN o.status = 'PENDING' AND n.failure_reason IS NOT DISTINCT FROM o.failure_reason
+                              THEN 'unknown' ELSE coalesce(n.failure_reason, 'unknown') END
+                    WHEN s.to_status = 'PENDING' AND s.from_status IN ('ASSIGNED', 'ACTIVE') AND n.retry_count > o.retry_count
+                    THEN coalesce(n.failure_reason, 'unknown')
+                    ELSE '' END,
+               CASE WHEN s.to_status = 'PENDING' AND n.retry_count > o.retry_count THEN n.retry_count ELSE 0 END,
+               s.from_status, s.to_status,
+               o.priority, n.priority,
+               (s.to_status = 'PENDING' AND n.is_blocked)::integer
+                   - (s.from_status = 'PENDING' AND CASE WHEN o.status = 'PENDING' THEN o.is_blocked ELSE n.is_blocked END)::integer,
+               CASE WHEN s.to_status = 'COMPLETED' OR s.to_status = 'FAILED' AND n.started_at IS NOT NULL
+                    THEN coalesce(public.microseconds(coalesce(n.completed_at, now()) - n.started_at), 0) END,
+               CASE WHEN s.from_status = 'PENDING' AND s.to_status = 'ASSIGNED'
+                    THEN public.microseconds(coalesce(n.assigned_at, now()) - n.queued_at) END
+          FROM old_rows AS o
+          JOIN new_rows AS n USING (task_id)
+         CROSS JOIN LATERAL unnest(
+                   CASE WHEN o.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND n.status <> 'PENDING'
+                        THEN ARRAY[o.status, 'PENDING'] ELSE ARRAY[o.status] END,
+                   CASE WHEN o.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND n.status <> 'PENDING'
+                        THEN ARRAY['PENDING', n.status] ELSE ARRAY[n.status] END
+               ) AS s (from_status, to_status)
+         WHERE o.status <> n.status
+            OR n.status = 'PENDING' AND (o.priority <> n.priority OR o.is_blocked <> n.is_blocked)
+        RETURNING *
+    )
+    SELECT array_agg(ROW (w.*)::public.task_events_open) INTO facts FROM written AS w;
+    IF facts IS NOT NULL THEN
+        PERFORM public.task_consequences(facts);
+    END IF;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION public.tasks_ledger_update() IS 'Writes the transitions of changed tasks to the ledger.';
 
 CREATE FUNCTION public.tasks_ledger_delete() RETURNS trigger
 LANGUAGE plpgsql AS $$
+DECLARE
+    facts public.task_events_open[];
 BEGIN
-    INSERT INTO public.task_events_open
-        (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
-         from_priority, to_priority, blocked_change)
-    SELECT now(), 'cancelled', o.task_id, o.task_type, o.client_id,
-           coalesce(o.assigned_agent_id, o.last_agent_id, ''), 'deleted', 0,
-           o.status, 'CANCELLED', o.priority, o.priority,
-           -(o.status = 'PENDING' AND o.is_blocked)::integer
-      FROM old_rows AS o
-     WHERE o.status IN ('PENDING', 'ASSIGNED', 'ACTIVE');
+    WITH written AS (
+        INSERT INTO public.task_events_open
+            (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
+             from_priority, to_priority, blocked_change)
+        SELECT now(), 'cancelled', o.task_id, o.task_type, o.client_id,
+               coalesce(o.assigned_agent_id, o.last_agent_id, ''), 'deleted', 0,
+               o.status, 'CANCELLED', o.priority, o.priority,
+               -(o.status = 'PENDING' AND o.is_blocked)::integer
+          FROM old_rows AS o
+         WHERE o.status IN ('PENDING', 'ASSIGNED', 'ACTIVE')
+        RETURNING *
+    )
+    SELECT array_agg(ROW (w.*)::public.task_events_open) INTO facts FROM written AS w;
+    IF facts IS NOT NULL THEN
+        PERFORM public.task_consequences(facts);
+    END IF;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION public.tasks_ledger_delete() IS
