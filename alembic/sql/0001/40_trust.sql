@@ -3,55 +3,64 @@
 CREATE FUNCTION public.apply_trust(facts public.task_events_open[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    fact    record;
-    before  double precision;
-    delta   double precision;
-    after   double precision;
+    fact public.task_events_open;
 BEGIN
     -- In the order of agent_id, so that two batches can't wait for each other in a circle.
-    FOR fact IN
-        SELECT f.agent_id, f.task_id, f.event, f.reason, f.at, f.duration_us / 1000000.0 AS seconds,
-               (SELECT t.timeout_seconds FROM public.tasks AS t WHERE t.task_id = f.task_id) AS timeout_seconds
-          FROM unnest(facts) AS f
-         WHERE f.event IN ('completed', 'failed') AND f.agent_id <> ''
-         ORDER BY f.agent_id, f.event_id
-    LOOP
-        SELECT trust_score INTO before
-          FROM public.agents WHERE agent_id = fact.agent_id FOR NO KEY UPDATE;
-        CONTINUE WHEN NOT FOUND;
-        delta := CASE
-            WHEN fact.event = 'completed'
-            THEN 0.02 + CASE WHEN fact.seconds < fact.timeout_seconds / 2.0 THEN 0.03 ELSE 0 END
-            WHEN fact.reason IN ('expired', 'dependency_failed', 'unknown')
-            THEN 0
-            ELSE -0.05 END;
-        after := round(least(1, greatest(0, before + delta))::numeric, 6);
-        UPDATE public.agents AS a
-           SET trust_score = after,
-               total_tasks_completed = a.total_tasks_completed + (fact.event = 'completed')::integer,
-               total_tasks_failed = a.total_tasks_failed + (fact.event = 'failed')::integer,
-               avg_completion_time_seconds = CASE
-                   WHEN fact.event = 'completed'
-                   THEN coalesce(0.7 * a.avg_completion_time_seconds + 0.3 * fact.seconds, fact.seconds)
-                   ELSE a.avg_completion_time_seconds END,
-               last_task_completed_at = CASE
-                   WHEN fact.event = 'completed' THEN fact.at ELSE a.last_task_completed_at END,
-               updated_at = now()
-         WHERE a.agent_id = fact.agent_id;
-        IF after <> before THEN
-            INSERT INTO public.trust_records
-                (agent_id, event_type, trust_delta, trust_score_before, trust_score_after, reason, task_id)
-            VALUES (fact.agent_id, 'task_' || fact.event, delta, before, after, nullif(fact.reason, ''), fact.task_id);
-        END IF;
+    IF cardinality(facts) > 1 THEN
+        facts := ARRAY(SELECT f FROM unnest(facts) AS f ORDER BY f.agent_id, f.event_id);
+    END IF;
+    FOREACH fact IN ARRAY facts LOOP
+        WITH old AS (
+            SELECT a.agent_id, a.trust_score,
+                   fact.duration_us / 1000000.0::double precision AS seconds,
+                   CASE
+                       WHEN fact.event = 'failed'
+                       THEN CASE WHEN fact.reason IN ('expired', 'dependency_failed', 'unknown') THEN 0 ELSE -0.05 END
+                       WHEN fact.duration_us < 500000.0 * (SELECT t.timeout_seconds FROM public.tasks AS t WHERE t.task_id = fact.task_id)
+                       THEN 0.05
+                       ELSE 0.02
+                   END AS delta
+              FROM public.agents AS a WHERE a.agent_id = fact.agent_id FOR NO KEY UPDATE
+        ),
+        new AS (
+            UPDATE public.agents AS a
+               SET trust_score = round(least(1, greatest(0, old.trust_score + old.delta))::numeric, 6),
+                   total_tasks_completed = a.total_tasks_completed + (fact.event = 'completed')::integer,
+                   total_tasks_failed = a.total_tasks_failed + (fact.event = 'failed')::integer,
+                   avg_completion_time_seconds = CASE
+                       WHEN fact.event = 'completed'
+                       THEN coalesce(0.7 * a.avg_completion_time_seconds + 0.3 * old.seconds, old.seconds)
+                       ELSE a.avg_completion_time_seconds END,
+                   last_task_completed_at = CASE
+                       WHEN fact.event = 'completed' THEN fact.at ELSE a.last_task_completed_at END,
+                   updated_at = fact.at
+              FROM old
+             WHERE a.agent_id = old.agent_id
+            RETURNING a.agent_id, old.delta, old.trust_score AS before, a.trust_score AS after
+        )
+        INSERT INTO public.trust_records
+            (agent_id, event_type, trust_delta, trust_score_before, trust_score_after, reason, task_id)
+        SELECT new.agent_id, 'task_' || fact.event, new.delta, new.before, new.after, nullif(fact.reason, ''), fact.task_id
+          FROM new WHERE new.after <> new.before;
     END LOOP;
 END $$;
 COMMENT ON FUNCTION public.apply_trust(public.task_events_open[]) IS
-    'COMPLETED: +0.02, +0.03 more in less than half the timeout. FAILED for good by the agent''s doing (not expired, dependency_failed or unknown): -0.05. Keeps totals, moving average and trust_records.';
+    'Facts completed and failed: COMPLETED +0.02, +0.03 more in less than half the timeout; FAILED for good by the agent''s doing (not expired, dependency_failed or unknown) -0.05. Keeps totals, moving average and trust_records.';
 
 CREATE FUNCTION public.task_consequences(facts public.task_events_open[]) RETURNS void
 LANGUAGE plpgsql AS $$
+DECLARE
+    fact  public.task_events_open;
+    ended public.task_events_open[];
 BEGIN
-    PERFORM public.apply_trust(facts);
+    FOREACH fact IN ARRAY facts LOOP
+        IF fact.event IN ('completed', 'failed') AND fact.agent_id <> '' THEN
+            ended := ended || fact;
+        END IF;
+    END LOOP;
+    IF ended IS NOT NULL THEN
+        PERFORM public.apply_trust(ended);
+    END IF;
 END $$;
 COMMENT ON FUNCTION public.task_consequences(public.task_events_open[]) IS
     'Everything that follows from facts of the task ledger, called by its triggers in the same transaction.';

@@ -109,38 +109,44 @@ CREATE FUNCTION public.route_agents(
     wanted text, strategy text, places integer, agent_ttl interval
 ) RETURNS TABLE (place bigint, agent_id text)
 LANGUAGE plpgsql AS $$
+#variable_conflict use_column
 DECLARE
+    start  double precision := random();
     picked text[];
-    free   text;
 BEGIN
-    IF places = 1 THEN
-        SELECT array_agg(c.agent_id ORDER BY c.place) INTO picked
-          FROM public.route_candidates(
-                   wanted, strategy, 1, CASE WHEN strategy IN ('round_robin', 'least_loaded') THEN 16 ELSE 1 END, agent_ttl
-               ) AS c;
-        -- Somebody else is just giving these a task: take the next, and never wait for a lock.
-        SELECT a.agent_id INTO free
-          FROM public.agents AS a
-         WHERE a.agent_id = ANY (picked)
-         ORDER BY array_position(picked, a.agent_id)
-         LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
-        picked := ARRAY[coalesce(free, picked[1])];
-    ELSE
-        SELECT array_agg(c.agent_id ORDER BY c.place) INTO picked
-          FROM public.route_candidates(wanted, strategy, places, places, agent_ttl) AS c;
+    IF places = 1 AND strategy = 'round_robin' THEN
+        -- The common case, by hand: the same choice as route_candidates() makes, but an agent that is just
+        -- being given a task by somebody else is passed over instead of being given a second one.
+        SELECT ARRAY[a.agent_id] INTO picked
+          FROM ((SELECT r.agent_id FROM public.agent_routes AS r
+                  WHERE r.capability = lower(wanted) AND r.position >= start ORDER BY r.position LIMIT 128)
+                UNION ALL
+                (SELECT r.agent_id FROM public.agent_routes AS r
+                  WHERE r.capability = lower(wanted) AND r.position < start ORDER BY r.position LIMIT 128)
+                LIMIT 128) AS w
+          JOIN public.agents AS a ON a.agent_id = w.agent_id
+         WHERE a.status = 'AVAILABLE' AND a.last_heartbeat > now() - agent_ttl
+         ORDER BY a.last_assigned_at NULLS FIRST
+         LIMIT 1 FOR NO KEY UPDATE OF a SKIP LOCKED;
+        IF FOUND THEN
+            UPDATE public.agents AS a SET last_assigned_at = clock_timestamp() WHERE a.agent_id = picked[1];
+            place := 1;
+            agent_id := picked[1];
+            RETURN NEXT;
+            RETURN;
+        END IF;
     END IF;
+    SELECT array_agg(c.agent_id ORDER BY c.place) INTO picked
+      FROM public.route_candidates(wanted, strategy, places, places, agent_ttl) AS c;
+    -- Notes the choice on those rows that are free: waiting for a lock would cost more than it is worth.
     UPDATE public.agents AS a
        SET last_assigned_at = clock_timestamp() + l.last_place * interval '1 microsecond'
-      FROM (SELECT f.agent_id, p.last_place
+      FROM (SELECT f.agent_id, array_position(picked, f.agent_id) AS last_place
               FROM (SELECT b.agent_id FROM public.agents AS b
-                     WHERE b.agent_id = ANY (picked) FOR NO KEY UPDATE SKIP LOCKED) AS f
-              JOIN (SELECT u.agent_id, max(u.ordinality) AS last_place
-                      FROM unnest(picked) WITH ORDINALITY AS u (agent_id, ordinality) GROUP BY 1) AS p
-                ON p.agent_id = f.agent_id) AS l
+                     WHERE b.agent_id = ANY (picked) FOR NO KEY UPDATE SKIP LOCKED) AS f) AS l
      WHERE a.agent_id = l.agent_id;
     RETURN QUERY
-    SELECT u.ordinality, u.agent_id FROM unnest(picked) WITH ORDINALITY AS u (agent_id, ordinality)
-     WHERE u.agent_id IS NOT NULL;
+    SELECT u.ordinality, u.agent_id FROM unnest(picked) WITH ORDINALITY AS u (agent_id, ordinality);
 END $$;
 COMMENT ON FUNCTION public.route_agents(text, text, integer, interval) IS
     'Chooses agents for the next tasks that need this capability and notes that they were chosen, as far as that needs no waiting.';
