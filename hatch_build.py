@@ -20,7 +20,5 @@ class MigrationsBuildHook(BuildHookInterface[Any]):
         root = Path(self.root)
         build_data["force_include"] |= {
             str(root / "alembic.ini"): "ains/_alembic/alembic.ini",
-            str(root / "alembic" / "env.py"): "ains/_alembic/alembic/env.py",
-            str(root / "alembic" / "versions"): "ains/_alembic/alembic/versions",
-            str(root / "alembic" / "sql"): "ains/_alembic/alembic/sql",
+            str(root / "alembic"): "ains/_alembic/alembic",
         }
