@@ -55,7 +55,7 @@ class ResponseModel(BaseModel):
 
 
 def length(maximum: int, minimum: int = 0) -> Any:
-    """Limit how many characters a text has, as in ``Annotated[str, length(255)]``."""
+    """Limit how many characters a text has; for use in `Annotated`."""
     return Field(min_length=minimum, max_length=maximum)
 
 

@@ -13,23 +13,29 @@ once, when the module is imported.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
 from ains.domain.types import QueryModel
-from ains.errors import AinsError, InvalidInput, NotFound
+from ains.errors import AinsError, InvalidInput, MethodNotAllowed, NotFound, quote
 from ains.http.parse import body_reader, path_reader, query_reader
 from ains.http.render import JSON, dump_json
 
-__all__ = ["Route", "Routes", "add_routes"]
+__all__ = ["UNMATCHED", "Route", "Routes", "Wrapper", "add_routes"]
 
 _F = TypeVar("_F", bound=Callable[..., Awaitable[Any]])
+
+Wrapper = Callable[[Handler, str, str], Handler]
+"""Puts something around a handler, given the method (``*``: any other) and the path's template."""
+
+UNMATCHED: Final = "unmatched"
+"""The template of all paths that no route has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +134,45 @@ class Routes:
         return decorate
 
 
-def add_routes(app: web.Application, *groups: Routes) -> None:
-    """Put the routes of all ``groups`` into ``app``; a GET route answers HEAD as well."""
-    for group in groups:
-        for route in group:
-            if route.method == "GET":
-                app.router.add_get(route.path, route.endpoint())
-            else:
-                app.router.add_route(route.method, route.path, route.endpoint())
+def add_routes(app: web.Application, *groups: Routes, around: Sequence[Wrapper] = ()) -> None:
+    """Put the routes of all ``groups`` into ``app``, each inside the wrappers ``around``.
+
+    The first wrapper is the outermost. A GET route answers HEAD as well. Whatever else arrives ends
+    in the wrappers too: another method at a known path is `MethodNotAllowed`, any other path
+    `NotFound`. So this is called once, with all routes.
+    """
+
+    def wrapped(handler: Handler, method: str, endpoint: str) -> Handler:
+        for wrap in reversed(around):
+            handler = wrap(handler, method, endpoint)
+        return handler
+
+    by_path: dict[str, dict[str, Handler]] = {}
+    for route in (route for group in groups for route in group):
+        handlers = by_path.setdefault(route.path, {})
+        _must(route.method not in handlers, f"two routes for {route.method} {route.path}")
+        handlers[route.method] = route.endpoint()
+    for path, handlers in by_path.items():
+        if "GET" in handlers:
+            handlers.setdefault("HEAD", handlers["GET"])
+        resource = app.router.add_resource(path)
+        for method, handler in handlers.items():
+            resource.add_route(method, wrapped(handler, method, path))
+        resource.add_route("*", wrapped(_method_not_allowed(handlers), "*", path))
+    app.router.add_route("*", "/{path:.*}", wrapped(_not_found, "*", UNMATCHED))
+
+
+def _method_not_allowed(handlers: Iterable[str]) -> Handler:
+    allowed = tuple(handlers)
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        raise MethodNotAllowed(request.method, allowed)
+
+    return refuse
+
+
+async def _not_found(request: web.Request) -> web.StreamResponse:
+    raise NotFound(f"No route has the path {quote(request.path)}.")
 
 
 def _inspect(
