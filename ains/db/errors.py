@@ -47,7 +47,13 @@ _BY_CODE: Mapping[str, Callable[[], AinsError]] = {
     "25006": _read_only,
 }
 
-EXPECTED = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+EXPECTED = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 """What a statement or a connection attempt raises when something outside AINS is wrong."""
 
 
@@ -58,12 +64,25 @@ def is_away(error: BaseException) -> bool:
         return code.startswith(_AWAY_CLASSES) and code != "57014"
     if isinstance(error, asyncpg.InterfaceError):
         return "connection" in str(error) or "pool" in str(error)
+    if isinstance(error, asyncpg.InternalClientError):
+        return was_not_sent(error)
     return isinstance(error, OSError | TimeoutError)
 
 
 def is_rolled_back(error: BaseException) -> bool:
     """Whether a deadlock or a serialisation failure undid the transaction: it may be sent again."""
     return isinstance(error, asyncpg.PostgresError) and error.sqlstate in _ROLLED_BACK
+
+
+def was_not_sent(error: BaseException) -> bool:
+    """Whether the connection turned out dead before the statement was sent over it.
+
+    asyncpg says "cannot switch to state" when the server ended the session while it was idle.
+    """
+    text = str(error)
+    return (
+        isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in text
+    ) or (isinstance(error, asyncpg.InterfaceError) and "connection is closed" in text)
 
 
 def is_connection_lost(error: BaseException) -> bool:

@@ -238,10 +238,12 @@ class Database(Statements):
                 return await self._run_once(method, query, args)
             except errors.EXPECTED as error:
                 tries += 1
-                # A deadlock or serialisation failure was rolled back whole, so anything may be sent
-                # again; after a lost connection only what changes nothing.
-                again = errors.is_rolled_back(error) or (
-                    query.verb == "SELECT" and errors.is_connection_lost(error)
+                # What was not sent, or was rolled back whole by a deadlock or a serialisation
+                # failure, may be sent again; after a lost connection only what changes nothing.
+                again = (
+                    errors.was_not_sent(error)
+                    or errors.is_rolled_back(error)
+                    or (query.verb == "SELECT" and errors.is_connection_lost(error))
                 )
                 if not again or tries == _TRIES:
                     raise errors.translate(error) or error from error
@@ -254,6 +256,9 @@ class Database(Statements):
                 return await getattr(connection, method)(query.text, *args)
             async with connection.transaction():
                 return await getattr(connection, method)(query.text, *args)
+        except asyncpg.InternalClientError:
+            connection.terminate()
+            raise
         finally:
             self._observe(query.verb, query.table, perf_counter() - started)
             await self._checkin(connection)
