@@ -1,0 +1,1 @@
+"""Models and rules, without any I/O."""

@@ -1,0 +1,293 @@
+-- Chains: steps that run one after the other, each as a task of its own.
+
+CREATE TABLE public.task_chains (
+    chain_id       uuid        PRIMARY KEY,
+    name           text        NOT NULL,
+    client_id      text        NOT NULL,
+    status         text        NOT NULL DEFAULT 'PENDING',
+    total_steps    integer     NOT NULL,
+    current_step   integer     NOT NULL DEFAULT 0,
+    error_message  text,
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    updated_at     timestamptz NOT NULL DEFAULT now(),
+    started_at     timestamptz,
+    completed_at   timestamptz,
+    CONSTRAINT task_chains_status_known
+        CHECK (status IN ('PENDING', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
+    CONSTRAINT task_chains_has_steps CHECK (total_steps BETWEEN 1 AND 100)
+);
+CREATE INDEX task_chains_by_creation ON public.task_chains (created_at, chain_id);
+CREATE INDEX task_chains_by_client ON public.task_chains (client_id, created_at);
+CREATE INDEX task_chains_by_status ON public.task_chains (status, created_at);
+
+COMMENT ON TABLE public.task_chains IS 'One row per chain. An ended chain stays ended.';
+COMMENT ON COLUMN public.task_chains.chain_id IS 'Identifier given by AINS (UUID version 7).';
+COMMENT ON COLUMN public.task_chains.name IS 'Name for people.';
+COMMENT ON COLUMN public.task_chains.client_id IS 'Who submitted it; also the client of its tasks.';
+COMMENT ON COLUMN public.task_chains.status IS 'PENDING until the first step''s task is assigned, RUNNING, then COMPLETED, FAILED or CANCELLED.';
+COMMENT ON COLUMN public.task_chains.total_steps IS 'Number of steps.';
+COMMENT ON COLUMN public.task_chains.current_step IS 'Index of the step that waits or runs, from 0; total_steps when all are completed.';
+COMMENT ON COLUMN public.task_chains.error_message IS 'Why it failed.';
+COMMENT ON COLUMN public.task_chains.created_at IS 'When it was accepted.';
+COMMENT ON COLUMN public.task_chains.updated_at IS 'When it last changed.';
+COMMENT ON COLUMN public.task_chains.started_at IS 'When its first step started.';
+COMMENT ON COLUMN public.task_chains.completed_at IS 'When it ended, however it ended.';
+
+CREATE TABLE public.chain_steps (
+    chain_id             uuid     NOT NULL REFERENCES public.task_chains ON DELETE CASCADE,
+    step_index           integer  NOT NULL,
+    name                 text,
+    task_type            text     NOT NULL,
+    capability_required  text     NOT NULL,
+    input_data           json     NOT NULL DEFAULT '{}',
+    priority             smallint NOT NULL DEFAULT 5,
+    timeout_seconds      integer  NOT NULL DEFAULT 300,
+    max_retries          integer  NOT NULL DEFAULT 3,
+    use_previous_output  boolean  NOT NULL DEFAULT false,
+    status               text     NOT NULL DEFAULT 'PENDING',
+    task_id              uuid,
+    result_data          json,
+    error_message        text,
+    started_at           timestamptz,
+    completed_at         timestamptz,
+    PRIMARY KEY (chain_id, step_index),
+    CONSTRAINT chain_steps_status_known
+        CHECK (status IN ('PENDING', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED'))
+);
+CREATE UNIQUE INDEX chain_steps_by_task ON public.chain_steps (task_id) WHERE task_id IS NOT NULL;
+
+COMMENT ON TABLE public.chain_steps IS
+    'The steps of chains. A step''s task is created in the transaction that completed the step before, so a crash loses and repeats none.';
+COMMENT ON COLUMN public.chain_steps.chain_id IS 'Its chain.';
+COMMENT ON COLUMN public.chain_steps.step_index IS 'Its place in the chain, from 0.';
+COMMENT ON COLUMN public.chain_steps.name IS 'Name for people.';
+COMMENT ON COLUMN public.chain_steps.task_type IS 'task_type of its task.';
+COMMENT ON COLUMN public.chain_steps.capability_required IS 'capability_required of its task.';
+COMMENT ON COLUMN public.chain_steps.input_data IS 'Input of its task, as submitted.';
+COMMENT ON COLUMN public.chain_steps.priority IS 'Priority of its task.';
+COMMENT ON COLUMN public.chain_steps.timeout_seconds IS 'timeout_seconds of its task.';
+COMMENT ON COLUMN public.chain_steps.max_retries IS 'max_retries of its task.';
+COMMENT ON COLUMN public.chain_steps.use_previous_output IS 'Whether the result of the step before is added to the input as previous_output.';
+COMMENT ON COLUMN public.chain_steps.status IS 'PENDING until its task is assigned, RUNNING, then COMPLETED, FAILED or CANCELLED.';
+COMMENT ON COLUMN public.chain_steps.task_id IS 'Its task, once it has one.';
+COMMENT ON COLUMN public.chain_steps.result_data IS 'Result of its task, kept when the task is pruned.';
+COMMENT ON COLUMN public.chain_steps.error_message IS 'Why it failed.';
+COMMENT ON COLUMN public.chain_steps.started_at IS 'When its task was first assigned.';
+COMMENT ON COLUMN public.chain_steps.completed_at IS 'When it ended.';
+
+-- The chain ledger: as for tasks, one row per transition of a chain or a step.
+CREATE TABLE public.chain_events_open (
+    event_id     bigint      NOT NULL GENERATED BY DEFAULT AS IDENTITY (CACHE 20),
+    at           timestamptz NOT NULL,
+    subject      text        NOT NULL,
+    chain_id     uuid        NOT NULL,
+    step_index   integer,
+    from_status  text        NOT NULL,
+    to_status    text        NOT NULL,
+    duration_us  bigint
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+        autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0,
+        autovacuum_analyze_threshold = 100000);
+CREATE TABLE public.chain_events_closed (LIKE public.chain_events_open) PARTITION BY RANGE (at);
+CREATE INDEX chain_events_closed_by_chain ON public.chain_events_closed (chain_id);
+CREATE TABLE public.chain_events_closed_default PARTITION OF public.chain_events_closed DEFAULT;
+CREATE VIEW public.chain_events AS
+    SELECT * FROM public.chain_events_open UNION ALL SELECT * FROM public.chain_events_closed;
+
+COMMENT ON TABLE public.chain_events_open IS 'Chain ledger, open part: see task_events_open. Read the view chain_events.';
+COMMENT ON TABLE public.chain_events_closed IS 'Chain ledger, closed part: history that is already in metrics.totals, partitioned by time.';
+COMMENT ON TABLE public.chain_events_closed_default IS 'Facts outside every partition made so far.';
+COMMENT ON VIEW public.chain_events IS 'Everything that happened to chains and their steps, one row per transition.';
+
+CREATE FUNCTION public.write_chain_fact(
+    subject text, chain_id uuid, step_index integer, from_status text, to_status text, duration_us bigint DEFAULT NULL
+) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO public.chain_events_open (at, subject, chain_id, step_index, from_status, to_status, duration_us)
+    VALUES (now(), $1, $2, $3, $4, $5, $6)
+$$;
+COMMENT ON FUNCTION public.write_chain_fact(text, uuid, integer, text, text, bigint) IS 'Writes one fact to the chain ledger.';
+
+CREATE FUNCTION public.task_chains_ledger() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+    old_status text := CASE WHEN TG_OP = 'INSERT' THEN '' ELSE OLD.status END;
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        -- A live chain that is deleted counts as cancelled.
+        IF OLD.status IN ('PENDING', 'RUNNING') THEN
+            PERFORM public.write_chain_fact('chain', OLD.chain_id, NULL, OLD.status, 'CANCELLED');
+        END IF;
+        RETURN NULL;
+    END IF;
+    IF old_status = '' AND NEW.status <> 'PENDING' THEN
+        PERFORM public.write_chain_fact('chain', NEW.chain_id, NULL, '', 'PENDING');
+        old_status := 'PENDING';
+    END IF;
+    PERFORM public.write_chain_fact(
+        'chain', NEW.chain_id, NULL, old_status, NEW.status,
+        CASE WHEN NEW.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND NEW.started_at IS NOT NULL
+             THEN public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at) END
+    );
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION public.task_chains_ledger() IS 'Writes the transitions of chains to the chain ledger.';
+
+CREATE TRIGGER task_chains_ledger_insert AFTER INSERT OR DELETE ON public.task_chains
+    FOR EACH ROW EXECUTE FUNCTION public.task_chains_ledger();
+CREATE TRIGGER task_chains_ledger_update AFTER UPDATE OF status ON public.task_chains
+    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION public.task_chains_ledger();
+
+CREATE FUNCTION public.task_chains_stay_ended() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'chain % is %; an ended chain stays ended', OLD.chain_id, OLD.status
+        USING ERRCODE = 'check_violation', HINT = 'Submit the chain again.';
+END $$;
+COMMENT ON FUNCTION public.task_chains_stay_ended() IS 'Refuses to change the status of an ended chain.';
+CREATE TRIGGER task_chains_stay_ended BEFORE UPDATE OF status ON public.task_chains
+    FOR EACH ROW WHEN (OLD.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND NEW.status <> OLD.status)
+    EXECUTE FUNCTION public.task_chains_stay_ended();
+
+CREATE FUNCTION public.chain_steps_ledger() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM public.write_chain_fact('step', NEW.chain_id, NEW.step_index, OLD.status, NEW.status);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION public.chain_steps_ledger() IS 'Writes the transitions of steps to the chain ledger.';
+CREATE TRIGGER chain_steps_ledger AFTER UPDATE OF status ON public.chain_steps
+    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION public.chain_steps_ledger();
+
+CREATE FUNCTION public.start_chain_step(chain uuid, step integer, previous json) RETURNS uuid
+LANGUAGE plpgsql AS $$
+DECLARE
+    new_task uuid := gen_random_uuid();
+BEGIN
+    INSERT INTO public.tasks
+        (task_id, client_id, task_type, capability_required, input_data, priority, timeout_seconds, max_retries, metadata)
+    SELECT new_task, c.client_id, s.task_type, s.capability_required,
+           CASE WHEN s.use_previous_output AND step > 0
+                THEN (SELECT coalesce(json_object_agg(e.key, e.value), '{}')
+                        FROM (SELECT i.key, i.value FROM json_each(s.input_data) AS i WHERE i.key <> 'previous_output'
+                              UNION ALL
+                              SELECT 'previous_output', coalesce(previous, 'null'::json)) AS e)
+                ELSE s.input_data END,
+           s.priority, s.timeout_seconds, s.max_retries,
+           json_build_object('chain_id', c.chain_id, 'step_index', s.step_index)
+      FROM public.chain_steps AS s
+      JOIN public.task_chains AS c USING (chain_id)
+     WHERE s.chain_id = chain AND s.step_index = step;
+    UPDATE public.chain_steps AS s SET task_id = new_task WHERE s.chain_id = chain AND s.step_index = step;
+    RETURN new_task;
+END $$;
+COMMENT ON FUNCTION public.start_chain_step(uuid, integer, json) IS
+    'Creates the task of a step; previous is the result of the step before, for use_previous_output.';
+
+CREATE FUNCTION public.advance_chains(facts public.task_events_open[]) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    fact    record;
+BEGIN
+    FOR fact IN
+        SELECT f.task_id, f.to_status, f.reason, s.chain_id, s.step_index, s.status AS step_status
+          FROM unnest(facts) AS f
+          JOIN public.chain_steps AS s ON s.task_id = f.task_id
+         WHERE s.status IN ('PENDING', 'RUNNING')
+           AND f.to_status IN ('ASSIGNED', 'ACTIVE', 'COMPLETED', 'FAILED', 'CANCELLED')
+         ORDER BY s.chain_id, s.step_index, f.event_id
+    LOOP
+        -- One at a time per chain: a cancellation and a completion meet here.
+        PERFORM FROM public.task_chains AS c WHERE c.chain_id = fact.chain_id FOR NO KEY UPDATE;
+        PERFORM FROM public.task_chains AS c WHERE c.chain_id = fact.chain_id AND c.status IN ('PENDING', 'RUNNING');
+        CONTINUE WHEN NOT FOUND;
+        UPDATE public.task_chains AS c
+           SET status = 'RUNNING', started_at = now(), updated_at = now()
+         WHERE c.chain_id = fact.chain_id AND c.status = 'PENDING'
+           AND fact.to_status IN ('ASSIGNED', 'ACTIVE', 'COMPLETED');
+        UPDATE public.chain_steps AS s
+           SET status = 'RUNNING', started_at = now()
+         WHERE s.chain_id = fact.chain_id AND s.step_index = fact.step_index AND s.status = 'PENDING'
+           AND fact.to_status IN ('ASSIGNED', 'ACTIVE', 'COMPLETED');
+        CONTINUE WHEN fact.to_status IN ('ASSIGNED', 'ACTIVE');
+        UPDATE public.chain_steps AS s
+           SET status = fact.to_status, completed_at = now(),
+               result_data = t.result_data, error_message = CASE WHEN fact.to_status <> 'COMPLETED' THEN coalesce(t.error_message, fact.reason) END
+          FROM (SELECT fact.task_id) AS f (task_id)
+          LEFT JOIN public.tasks AS t ON t.task_id = f.task_id
+         WHERE s.chain_id = fact.chain_id AND s.step_index = fact.step_index;
+        IF fact.to_status = 'COMPLETED' THEN
+            UPDATE public.task_chains AS c
+               SET current_step = fact.step_index + 1, updated_at = now(),
+                   status = CASE WHEN fact.step_index + 1 = c.total_steps THEN 'COMPLETED' ELSE c.status END,
+                   completed_at = CASE WHEN fact.step_index + 1 = c.total_steps THEN now() END
+             WHERE c.chain_id = fact.chain_id;
+            PERFORM public.start_chain_step(s.chain_id, s.step_index,
+                        (SELECT p.result_data FROM public.chain_steps AS p
+                          WHERE p.chain_id = fact.chain_id AND p.step_index = fact.step_index))
+               FROM public.chain_steps AS s
+              WHERE s.chain_id = fact.chain_id AND s.step_index = fact.step_index + 1;
+        ELSE
+            -- What had not begun never will.
+            UPDATE public.chain_steps AS s
+               SET status = 'CANCELLED', completed_at = now()
+             WHERE s.chain_id = fact.chain_id AND s.status = 'PENDING';
+            UPDATE public.task_chains AS c
+               SET status = fact.to_status, completed_at = now(), updated_at = now(),
+                   error_message = format('Step %s %s%s', fact.step_index,
+                       CASE fact.to_status WHEN 'FAILED' THEN 'failed' ELSE 'was cancelled' END,
+                       CASE WHEN fact.reason <> '' THEN ': ' || fact.reason ELSE '' END)
+             WHERE c.chain_id = fact.chain_id;
+        END IF;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION public.advance_chains(public.task_events_open[]) IS
+    'Moves chains on when the task of a step was assigned or ended: the next step''s task is created in the transaction that completed the one before.';
+
+CREATE FUNCTION public.cancel_chain(chain uuid) RETURNS SETOF public.task_chains
+LANGUAGE plpgsql AS $$
+DECLARE
+    found_status text;
+BEGIN
+    -- The task first and the chain after it: the order in which advance_chains() locks them.
+    PERFORM FROM public.tasks AS t
+       JOIN public.chain_steps AS s ON s.task_id = t.task_id
+      WHERE s.chain_id = chain AND t.status IN ('PENDING', 'ASSIGNED', 'ACTIVE') FOR NO KEY UPDATE OF t;
+    SELECT c.status INTO found_status FROM public.task_chains AS c WHERE c.chain_id = chain FOR NO KEY UPDATE;
+    IF found_status IN ('PENDING', 'RUNNING') THEN
+        UPDATE public.task_chains AS c
+           SET status = 'CANCELLED', completed_at = now(), updated_at = now() WHERE c.chain_id = chain;
+        UPDATE public.chain_steps AS s
+           SET status = 'CANCELLED', completed_at = now()
+         WHERE s.chain_id = chain AND s.status IN ('PENDING', 'RUNNING');
+        UPDATE public.tasks AS t
+           SET status = 'CANCELLED', cancel_reason = 'chain cancelled', completed_at = now(), updated_at = now(),
+               is_blocked = false, deadline_at = NULL, next_retry_at = NULL
+          FROM public.chain_steps AS s
+         WHERE s.chain_id = chain AND s.task_id = t.task_id AND t.status IN ('PENDING', 'ASSIGNED', 'ACTIVE');
+        RETURN QUERY SELECT * FROM public.task_chains AS c WHERE c.chain_id = chain;
+    END IF;
+END $$;
+COMMENT ON FUNCTION public.cancel_chain(uuid) IS
+    'Cancels a live chain, its steps and its task; returns the chain, or nothing when it had ended (or is unknown).';
+
+CREATE FUNCTION public.submit_chain(chain uuid, chain_name text, client text, steps json) RETURNS SETOF public.task_chains
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO public.task_chains (chain_id, name, client_id, total_steps)
+    VALUES (chain, chain_name, client, json_array_length(steps));
+    INSERT INTO public.chain_steps
+        (chain_id, step_index, name, task_type, capability_required, input_data, priority, timeout_seconds,
+         max_retries, use_previous_output)
+    SELECT chain, e.place - 1, s.name, s.task_type, s.capability_required, coalesce(s.input_data, '{}'),
+           coalesce(s.priority, 5), coalesce(s.timeout_seconds, 300), coalesce(s.max_retries, 3),
+           coalesce(s.use_previous_output, false)
+      FROM json_array_elements(steps) WITH ORDINALITY AS e (step, place)
+     CROSS JOIN LATERAL json_to_record(e.step) AS s (
+           name text, task_type text, capability_required text, input_data json, priority smallint,
+           timeout_seconds integer, max_retries integer, use_previous_output boolean);
+    PERFORM public.start_chain_step(chain, 0, NULL);
+    RETURN QUERY SELECT * FROM public.task_chains AS c WHERE c.chain_id = chain;
+END $$;
+COMMENT ON FUNCTION public.submit_chain(uuid, text, text, json) IS
+    'Creates a chain, its steps (a JSON array) and the task of the first one.';
