@@ -9,7 +9,9 @@ The layers below ``ains.http`` raise these and know nothing else of HTTP.
 import inspect
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, NotRequired, Self, TypedDict
+from typing import ClassVar, Self
+
+from typing_extensions import TypedDict
 
 __all__ = [
     "AinsError",
@@ -21,8 +23,10 @@ __all__ = [
     "Forbidden",
     "InternalError",
     "InvalidInput",
+    "InvalidProblem",
     "MethodNotAllowed",
     "NotFound",
+    "Problem",
     "RateLimited",
     "RequestError",
     "SchemaTooNew",
@@ -47,13 +51,21 @@ class FieldError(TypedDict):
 
 
 class Problem(TypedDict):
-    """The body of every error response: ``application/problem+json`` of RFC 9457."""
+    """The body of every error response: ``application/problem+json`` of RFC 9457.
+
+    ``type`` is the path of a page that explains it, ``detail`` a sentence about this occurrence.
+    """
 
     type: str
     title: str
     status: int
     detail: str
-    errors: NotRequired[list[FieldError]]
+
+
+class InvalidProblem(Problem):
+    """The body of a response with status 422: ``errors`` lists every wrong place."""
+
+    errors: list[FieldError]
 
 
 def quote(value: str, limit: int = 80) -> str:
@@ -92,8 +104,8 @@ class AinsError(Exception):
         """Header fields that belong to the response."""
         return {}
 
-    def problem(self) -> dict[str, Any]:
-        """The response's body, see `Problem`."""
+    def problem(self) -> Problem:
+        """The response's body."""
         return {
             "type": self.type_uri(),
             "title": self.title,
@@ -230,7 +242,7 @@ class InvalidInput(AinsError):
         where = ".".join(map(str, loc))
         return cls(f"{where}: {msg}", [{"loc": list(loc), "msg": msg, "type": code}])
 
-    def problem(self) -> dict[str, Any]:
+    def problem(self) -> InvalidProblem:
         """The response's body, with ``errors``."""
         return {**super().problem(), "errors": self.errors}
 

@@ -3,6 +3,9 @@
 A request body is strict: ``"5"`` is not an integer and ``true`` is not a number (an integer is a
 fine float). Unknown fields are ignored. JSON that AINS only keeps for others, such as a task's
 input, is checked, and then handled as text: it goes to the database and back without being parsed.
+
+Results are best TypedDicts, those of typing_extensions: pydantic, which documents them, can't read
+the standard library's before Python 3.12.
 """
 
 import math

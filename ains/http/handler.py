@@ -13,9 +13,9 @@ once, when the module is imported.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from types import NoneType, UnionType
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from aiohttp import web
@@ -49,12 +49,14 @@ class Route:
     summary: str
     description: str
     errors: tuple[type[AinsError], ...]
-    produces: str
-    path_parameters: dict[str, Any] = field(default_factory=dict)
+    path_parameters: dict[str, Any]
+    produces: str = JSON
     query: type[QueryModel] | None = None
     body: Any = None
     body_optional: bool = False
     returns: Any = None
+    also: tuple[tuple[int, str], ...] = ()
+    hidden: bool = False
 
     def endpoint(self) -> Handler:
         """Return the aiohttp handler: validate, call, answer."""
@@ -85,9 +87,10 @@ class Route:
 class Routes:
     """The routes of one noun; iterate over it for the `Route` objects."""
 
-    def __init__(self, tag: str) -> None:
+    def __init__(self, tag: str, description: str = "") -> None:
         """``tag`` is the heading under which the documentation lists the routes."""
         self.tag = tag
+        self.description = description
         self._routes: list[Route] = []
 
     def __iter__(self) -> Iterator[Route]:
@@ -117,17 +120,31 @@ class Routes:
         summary: str | None = None,
         errors: Iterable[type[AinsError]] = (),
         produces: str = JSON,
+        returns: Any = None,
+        also: Mapping[int, str] = MappingProxyType({}),
+        hidden: bool = False,
     ) -> Callable[[_F], _F]:
         """Add the decorated function; it is returned unchanged, so that tests can call it.
 
         ``summary`` is the docstring's first line by default, the rest of it the description;
         ``errors`` are the problems it may answer with, beside those that follow from its
-        parameters; ``produces`` is the media type of the answer.
+        parameters; ``produces`` is the media type of the answer. A function that makes its own
+        `web.Response` says by ``returns`` what is in it, and by ``also`` under which other statuses
+        it may come (``{503: "The database is away."}``). ``hidden`` routes are not documented.
         """
 
         def decorate(function: _F) -> _F:
+            route = _inspect(method, path, self.tag, function)
             self._routes.append(
-                _inspect(method, path, self.tag, function, summary, tuple(errors), produces)
+                replace(
+                    route,
+                    summary=summary or route.summary,
+                    errors=tuple(dict.fromkeys((*errors, *route.errors))),
+                    produces=produces,
+                    returns=returns or route.returns,
+                    also=tuple(also.items()),
+                    hidden=hidden,
+                )
             )
             return function
 
@@ -157,8 +174,9 @@ def add_routes(app: web.Application, *groups: Routes, around: Sequence[Wrapper] 
             handlers.setdefault("HEAD", handlers["GET"])
         resource = app.router.add_resource(path)
         for method, handler in handlers.items():
-            resource.add_route(method, wrapped(handler, method, path))
-        resource.add_route("*", wrapped(_method_not_allowed(handlers), "*", path))
+            resource.add_route(method, wrapped(handler, method, resource.canonical))
+        refuse = _method_not_allowed(handlers)
+        resource.add_route("*", wrapped(refuse, "*", resource.canonical))
     app.router.add_route("*", "/{path:.*}", wrapped(_not_found, "*", UNMATCHED))
 
 
@@ -175,15 +193,7 @@ async def _not_found(request: web.Request) -> web.StreamResponse:
     raise NotFound(f"No route has the path {quote(request.path)}.")
 
 
-def _inspect(
-    method: str,
-    path: str,
-    tag: str,
-    function: Callable[..., Awaitable[Any]],
-    summary: str | None,
-    errors: tuple[type[AinsError], ...],
-    produces: str,
-) -> Route:
+def _inspect(method: str, path: str, tag: str, function: Callable[..., Awaitable[Any]]) -> Route:
     where = f"{function.__module__}.{function.__qualname__}"
     hints = get_type_hints(function, include_extras=True)
     returns = hints.pop("return", None)
@@ -217,10 +227,9 @@ def _inspect(
         path=path,
         tag=tag,
         function=function,
-        summary=summary or doc[0].rstrip("."),
+        summary=doc[0].rstrip("."),
         description=doc[1].strip() if len(doc) > 1 else "",
-        errors=tuple(dict.fromkeys((*errors, *implied))),
-        produces=produces,
+        errors=tuple(implied),
         path_parameters=in_path,
         query=query,
         body=body,

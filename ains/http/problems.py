@@ -6,7 +6,7 @@ detail. What AINS did not expect becomes a 500 that says nothing but the request
 
 import json
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from aiohttp import ClientError, web
@@ -18,6 +18,7 @@ from ains.errors import (
     AinsError,
     BodyTooLarge,
     InternalError,
+    Problem,
     RequestError,
 )
 from ains.http.parse import invalid_input
@@ -41,7 +42,7 @@ def problem_response(error: AinsError) -> web.Response:
     return _response(error.status, error.problem(), error.headers())
 
 
-def _response(status: int, problem: dict[str, Any], headers: dict[str, str]) -> web.Response:
+def _response(status: int, problem: Problem, headers: dict[str, str]) -> web.Response:
     try:
         body = orjson.dumps(problem)
     except TypeError:  # a lone surrogate in a text; ASCII JSON can spell it
