@@ -308,13 +308,15 @@ class SchemaTooNew(SettingsError):
     """The database belongs to a newer version of AINS."""
 
 
-def problem_types(base: type[AinsError] = AinsError) -> Iterator[type[AinsError]]:
-    """Yield every class of the tree that a response may carry, parents first, each slug once."""
+def problem_types() -> Iterator[type[AinsError]]:
+    """Yield every class of the tree that a response may carry, each slug once."""
     seen: set[str] = set()
-    pending = [base]
+    pending = AinsError.__subclasses__()
     while pending:
         cls = pending.pop(0)
+        if issubclass(cls, SettingsError):
+            continue
         pending += cls.__subclasses__()
-        if cls.slug not in seen and not issubclass(cls, SettingsError):
+        if cls.slug not in seen:
             seen.add(cls.slug)
             yield cls

@@ -43,6 +43,8 @@ def build_document(groups: Iterable[Routes], version: str) -> Json:
         name = operation_id(route)
         if name in names:
             raise ValueError(f"two routes have the operation id {name}")
+        if not route.summary:
+            raise ValueError(f"{name} needs a docstring: it is the route's documentation")
         names.add(name)
         paths[route.path][route.method.lower()] = _operation(
             route, number, name, schemas, components
@@ -61,7 +63,6 @@ def build_document(groups: Iterable[Routes], version: str) -> Json:
             "under [/docs/problems](/docs/problems). Metrics are at [/metrics](/metrics).",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
         "tags": [
             {"name": tag, "description": text} if text else {"name": tag}
             for tag, text in tags.items()
