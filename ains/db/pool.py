@@ -73,6 +73,16 @@ class Transaction(Statements):
             self._observe(query.verb, query.table, perf_counter() - started)
 
 
+async def is_pooled(connection: asyncpg.Connection) -> bool:
+    """Whether a connection leads to a pooler such as PgBouncer instead of to PostgreSQL itself.
+
+    A pooler hands out a process id of its own, for cancelling; a server says its real one.
+    """
+    async with connection.transaction():
+        real: int = await connection.fetchval("SELECT pg_backend_pid()")
+    return real != connection.get_server_pid()
+
+
 async def _keep_session(_: asyncpg.Connection) -> None:
     # Our statements leave nothing behind in a session: a connection is returned without asking
     # the server.
@@ -154,12 +164,9 @@ class Database(Statements):
         return self._pool
 
     async def _behind_pooler(self) -> bool:
-        # A pooler hands out a process id of its own for cancelling; a server says its real one.
         connection = await asyncpg.connect(self._dsn, statement_cache_size=0, timeout=self._timeout)
         try:
-            async with connection.transaction():
-                real: int = await connection.fetchval("SELECT pg_backend_pid()")
-            return real != connection.get_server_pid()
+            return await is_pooled(connection)
         finally:
             await connection.close()
 

@@ -1,0 +1,48 @@
+"""Statements that keep the database in shape: folding the ledger, settings for views, wake-ups."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from ains.db.sql import load
+
+if TYPE_CHECKING:
+    from ains.db.pool import Statements
+
+__all__ = ["CHANNEL", "announce", "fold", "say_agent_ttl", "schema_version"]
+
+CHANNEL: Final = "ains_wake"
+"""The channel of NOTIFY on which dispatchers hear of work."""
+
+_QUERIES = load("upkeep")
+
+
+async def announce(statements: Statements) -> None:
+    """Wake the dispatchers of all processes that listen on :data:`CHANNEL`."""
+    await statements.execute(_QUERIES["announce"])
+
+
+async def fold(statements: Statements, batch: int) -> int | None:
+    """Move up to ``batch`` open facts of the ledger into the totals.
+
+    Returns:
+        How many were moved; None when another process is folding just now.
+    """
+    moved: int | None = await statements.fetchval(_QUERIES["fold"], batch)
+    return moved
+
+
+async def say_agent_ttl(statements: Statements, ttl: timedelta) -> None:
+    """Tell the views in the schema ``metrics`` when an agent counts as lost."""
+    await statements.execute(_QUERIES["say_agent_ttl"], ttl)
+
+
+async def schema_version(statements: Statements) -> str | None:
+    """The revision that the database is migrated to.
+
+    Raises:
+        DatabaseUnavailable: it can't be reached, or was never migrated.
+    """
+    version: str | None = await statements.fetchval(_QUERIES["schema_version"])
+    return version

@@ -1,0 +1,1 @@
+"""What AINS does without being asked: dispatching, ending what is overdue, upkeep of the ledger."""

@@ -1,0 +1,243 @@
+"""Sends webhook deliveries: at least once, in order for each task, by any number of replicas.
+
+A delivery is leased in the database, tried, and its attempt recorded together with what follows
+from it. A worker that dies leaves a lease that runs out, and another one tries again. Each host has
+its own share of the connections, so one that hangs delays nobody else.
+"""
+
+import asyncio
+import random
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import aiohttp
+import structlog
+from aiohttp.abc import AbstractResolver
+
+from ains import __version__
+from ains.db import webhooks
+from ains.db.pool import Statements
+from ains.db.webhooks import Attempt, Claimed
+from ains.domain.addresses import Network, is_allowed
+from ains.domain.webhooks import Outcome, retry_after, signed_headers
+from ains.errors import AinsError
+
+__all__ = ["AddressBlocked", "DeliveryOptions", "WebhookWorker", "guarded_socket"]
+
+_log = structlog.get_logger(__name__)
+
+_BODY_KEPT: Final = 1024
+_ERROR_KEPT: Final = 300
+_GONE: Final = 410
+_OK: Final = range(200, 300)
+
+AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]
+
+
+class AddressBlocked(OSError):
+    """The address is neither public nor allowed."""
+
+    def __init__(self) -> None:
+        """Equal text for every address: aiohttp then raises the first of several as it is."""
+        super().__init__("the address is not public")
+
+
+def guarded_socket(allowed: tuple[Network, ...]) -> Callable[[AddrInfo], socket.socket]:
+    """A socket factory that refuses addresses which are neither public nor ``allowed``.
+
+    It sees the very address that is connected to, whatever a name resolved to before.
+    """
+
+    def create(info: AddrInfo) -> socket.socket:
+        family, kind, protocol, _, address = info
+        if not is_allowed(str(address[0]), allowed):
+            raise AddressBlocked
+        return socket.socket(family, kind, protocol)
+
+    return create
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryOptions:
+    """How deliveries are sent; times in seconds."""
+
+    allowed: tuple[Network, ...] = ()
+    delays: tuple[float, ...] = (5, 300, 1800, 7200, 18_000, 36_000, 36_000)
+    timeout: float = 15.0
+    give_up_after: float = 5 * 86_400.0
+    concurrency: int = 64
+    per_host: int = 8
+    poll_interval: float = 1.0
+
+    @property
+    def lease(self) -> float:
+        """Longer than an attempt may take, with room for a slow commit."""
+        return self.timeout * 2 + 30
+
+
+class WebhookWorker:
+    """Sends what falls due until it is cancelled."""
+
+    def __init__(
+        self,
+        db: Statements,
+        options: DeliveryOptions,
+        *,
+        resolver: AbstractResolver | None = None,
+        randomness: random.Random | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Work on the deliveries in ``db``."""
+        self._db = db
+        self._options = options
+        self._resolver = resolver
+        self._random = randomness or random.Random()  # noqa: S311 - jitter, not secrets
+        self._clock = clock
+        self._in_flight: Counter[str] = Counter()
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look for due deliveries now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claim and send for ever; on cancellation lets running attempts be recorded.
+
+        Raises:
+            DatabaseUnavailable: the database is away; start it again later.
+        """
+        async with self._session() as session:
+            try:
+                while True:
+                    self._wake.clear()
+                    if not await self._start_due(session):
+                        await self._sleep()
+            finally:
+                await self._finish_attempts()
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        connector = aiohttp.TCPConnector(
+            limit=self._options.concurrency,
+            limit_per_host=self._options.per_host,
+            resolver=self._resolver,
+            ttl_dns_cache=10,
+            socket_factory=guarded_socket(self._options.allowed),
+        )
+        async with aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=self._options.timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=True,
+            headers={"User-Agent": f"AINS/{__version__}", "Content-Type": "application/json"},
+        ) as session:
+            yield session
+
+    async def _start_due(self, session: aiohttp.ClientSession) -> int:
+        """Start an attempt for each delivery that could be claimed; returns how many."""
+        room = self._options.concurrency - len(self._attempts)
+        if room <= 0:
+            return 0
+        busy = [host for host, count in self._in_flight.items() if count >= self._options.per_host]
+        idle_share = max(1, self._options.per_host // 2)
+        claimed = await webhooks.claim(
+            self._db,
+            lease=self._options.lease,
+            per_host=idle_share,
+            busy_hosts=busy,
+            limit=room,
+        )
+        for delivery in claimed:
+            self._in_flight[delivery.host] += 1
+            task = asyncio.create_task(self._deliver(session, delivery))
+            self._attempts.add(task)
+            task.add_done_callback(self._attempts.discard)
+        return len(claimed)
+
+    async def _sleep(self) -> None:
+        due = await webhooks.next_due(self._db) if not self._attempts else None
+        wait = self._options.poll_interval if due is None else min(due, self._options.poll_interval)
+        try:
+            async with asyncio.timeout(max(wait, 0.01)):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _finish_attempts(self) -> None:
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=self._options.timeout)
+        for task in self._attempts:
+            task.cancel()
+
+    async def _deliver(self, session: aiohttp.ClientSession, delivery: Claimed) -> None:
+        try:
+            attempt = await self._attempt(session, delivery)
+            if not await webhooks.finish(self._db, delivery, attempt, self._options.give_up_after):
+                _log.warning("webhook.lease_lost", delivery_id=str(delivery.delivery_id))
+        except AinsError as error:
+            # Not recorded: the lease runs out and the delivery is tried again, at least once.
+            _log.warning("webhook.not_recorded", detail=error.detail)
+        finally:
+            self._in_flight[delivery.host] -= 1
+            if not self._in_flight[delivery.host]:
+                del self._in_flight[delivery.host]
+            self._wake.set()
+
+    async def _attempt(self, session: aiohttp.ClientSession, delivery: Claimed) -> Attempt:
+        body = delivery.payload.encode()
+        headers = signed_headers(
+            delivery.secret, str(delivery.delivery_id), int(self._clock()), body
+        )
+        started = time.perf_counter()
+        code: int | None = None
+        answer: str | None = None
+        error: str | None = None
+        asked: float | None = None
+        outcome: Outcome
+        try:
+            async with session.post(
+                delivery.url, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                code = response.status
+                asked = self._retry_after(response.headers.get("Retry-After"))
+                kept = await response.content.read(_BODY_KEPT)
+                answer = kept.decode("utf-8", "replace").replace("\0", "\ufffd")
+                outcome = "success" if code in _OK else "http_error"
+                error = None if code in _OK else f"HTTP {code}"
+        except TimeoutError:
+            outcome, error = "timeout", f"no answer within {self._options.timeout:g} s"
+        except (aiohttp.ClientError, OSError, ValueError) as failure:
+            cause = getattr(failure, "os_error", failure)
+            outcome = "blocked" if isinstance(cause, AddressBlocked) else "connect_error"
+            error = f"{type(failure).__name__}: {failure}"[:_ERROR_KEPT].replace("\0", "\ufffd")
+        retry_in = None
+        if outcome != "success" and code != _GONE:
+            jitter = self._random.uniform(-1, 1)
+            delays = self._options.delays
+            retry_in = retry_after(delivery.attempt_count, delays, jitter, asked)
+        taken = int((time.perf_counter() - started) * 1_000_000)
+        return Attempt(outcome, taken, code, answer, error, retry_in)
+
+    def _retry_after(self, text: str | None) -> float | None:
+        """Seconds that the endpoint asks for: a number or a date (RFC 9110, section 10.2.3)."""
+        if text is None:
+            return None
+        try:
+            return max(0.0, float(int(text)))
+        except ValueError:
+            pass
+        try:
+            moment = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return max(0.0, (moment - datetime.fromtimestamp(self._clock(), UTC)).total_seconds())
