@@ -29,6 +29,7 @@ __all__ = [
     "Problem",
     "RateLimited",
     "RequestError",
+    "RequestTimeout",
     "SchemaTooNew",
     "SettingsError",
     "ShuttingDown",
@@ -128,6 +129,14 @@ class RequestError(AinsError):
     status = 400
     title = "Bad request"
     slug = "bad-request"
+
+
+class RequestTimeout(AinsError):
+    """The request's body took too long to arrive."""
+
+    status = 408
+    title = "Request timeout"
+    slug = "request-timeout"
 
 
 class BusinessRule(AinsError):

@@ -52,6 +52,7 @@ def configure(level: str = "info", style: Format = "auto", stream: TextIO | None
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)
+    handler.addFilter(_is_ours)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_add_module],
@@ -95,6 +96,17 @@ def _complete(_logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
         event = structlog.processors.format_exc_info(_logger, name, event)
     line.update(event)
     return line
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Leave out what aiohttp logs, with a traceback, when a peer does not speak HTTP or goes away.
+
+    Any port scanner could fill the disk with it.
+    """
+    if not record.exc_info or record.name != "aiohttp.server":
+        return True
+    error = record.exc_info[1]
+    return not (isinstance(error, OSError) or type(error).__module__.startswith("aiohttp."))
 
 
 def _add_module(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:

@@ -177,7 +177,7 @@ def add_routes(app: web.Application, *groups: Routes, around: Sequence[Wrapper] 
             resource.add_route(method, wrapped(handler, method, resource.canonical))
         refuse = _method_not_allowed(handlers)
         resource.add_route("*", wrapped(refuse, "*", resource.canonical))
-    app.router.add_route("*", "/{path:.*}", wrapped(_not_found, "*", UNMATCHED))
+    app.router.add_route("*", "/{path:(?s:.*)}", wrapped(_not_found, "*", UNMATCHED))
 
 
 def _method_not_allowed(handlers: Iterable[str]) -> Handler:

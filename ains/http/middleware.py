@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ains.http.handler import Wrapper
+from ains.http.problems import CLIENT_GONE
 from ains.logs import get_logger, request_id
 
 __all__ = ["REQUEST_ID", "request_log"]
@@ -24,7 +25,6 @@ __all__ = ["REQUEST_ID", "request_log"]
 REQUEST_ID: Final = "X-Request-ID"
 _SANE = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}", re.ASCII)
 _SERVER_ERROR = 500
-_CLIENT_GONE = 499
 
 
 def request_log(*, enabled: bool = True, quiet: Collection[str] = ()) -> Wrapper:
@@ -50,7 +50,7 @@ def request_log(*, enabled: bool = True, quiet: Collection[str] = ()) -> Wrapper
             name = given if given and _SANE.fullmatch(given) else f"{prefix}-{next(numbers):x}"
             request_id.set(name)
             start = clock()
-            status = _CLIENT_GONE
+            status = CLIENT_GONE
             try:
                 response = await handler(request)
                 status = response.status

@@ -24,9 +24,10 @@ from ains.errors import (
 from ains.http.parse import invalid_input
 from ains.logs import get_logger
 
-__all__ = ["PROBLEM_JSON", "is_gone", "problem_response", "problems"]
+__all__ = ["CLIENT_GONE", "PROBLEM_JSON", "is_gone", "problem_response", "problems"]
 
 PROBLEM_JSON: Final = "application/problem+json"
+CLIENT_GONE: Final = 499
 
 log = get_logger(__name__)
 
@@ -53,8 +54,8 @@ def _response(status: int, problem: Problem, headers: dict[str, str]) -> web.Res
 def problems(handler: Handler, _method: str, _endpoint: str) -> Handler:
     """Wrap ``handler`` so that what it raises becomes a problem response.
 
-    Redirects become responses too. What a client causes by going away passes: nobody is there to
-    read an answer.
+    Redirects become responses too. What a client causes by going away is no error of ours: the
+    answer, status 499 as nginx has it, is for the log only.
     """
 
     async def guarded(request: web.Request) -> web.StreamResponse:
@@ -76,7 +77,7 @@ def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
     if isinstance(error, ValidationError):
         return problem_response(invalid_input(error))
     if is_gone(request):
-        raise error
+        return web.Response(status=CLIENT_GONE, reason="Client Closed Request")
     if isinstance(error, HttpProcessingError | web.RequestPayloadError | ClientError):
         return problem_response(RequestError("The request's body can't be decoded."))
     log.error("unexpected error", method=request.method, path=request.path, exc_info=error)
