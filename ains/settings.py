@@ -20,8 +20,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from ains.domain.addresses import parse_networks
 from ains.errors import SettingsError
 from ains.redact import redact
 
@@ -75,6 +76,20 @@ def _database_url(value: object) -> DatabaseUrl:
     if isinstance(value, DatabaseUrl):
         return value
     return DatabaseUrl(str(value))
+
+
+def _listed(value: object) -> object:
+    """Split what an environment variable lists with commas."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _networks(value: object) -> object:
+    texts = _listed(value)
+    if isinstance(texts, tuple):
+        parse_networks(texts)
+    return texts
 
 
 _Url = Annotated[DatabaseUrl, BeforeValidator(_database_url), PlainSerializer(str)]
@@ -169,6 +184,23 @@ class Settings(BaseSettings):
     )
     fold_interval: _Seconds = Field(
         1.0, description="How often the ledger is folded into the totals."
+    )
+
+    webhook_allow: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = Field(
+        (),
+        description="Networks that webhooks may lead to although they are not public, in CIDR "
+        "notation, separated by commas: 10.0.0.0/8,127.0.0.0/8.",
+    )
+    webhook_retry_delays: Annotated[tuple[_Seconds, ...], NoDecode, BeforeValidator(_listed)] = (
+        Field(
+            (5, 300, 1800, 7200, 18_000, 36_000, 36_000),
+            description="Seconds before each retry of a delivery, ±20 %, separated by commas.",
+        )
+    )
+    webhook_timeout: _Seconds = Field(15.0, description="Time limit of one delivery attempt.")
+    webhook_give_up_after: _Seconds = Field(
+        432_000.0,
+        description="An endpoint that fails for this long without a success is given up.",
     )
 
     scrape_timeout: _Seconds = Field(

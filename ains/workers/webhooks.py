@@ -75,6 +75,7 @@ class DeliveryOptions:
     concurrency: int = 64
     per_host: int = 8
     poll_interval: float = 1.0
+    grace: float = 5.0
 
     @property
     def lease(self) -> float:
@@ -174,7 +175,7 @@ class WebhookWorker:
 
     async def _finish_attempts(self) -> None:
         if self._attempts:
-            await asyncio.wait(self._attempts, timeout=self._options.timeout)
+            await asyncio.wait(self._attempts, timeout=self._options.grace)
         for task in self._attempts:
             task.cancel()
 
@@ -186,6 +187,8 @@ class WebhookWorker:
         except AinsError as error:
             # Not recorded: the lease runs out and the delivery is tried again, at least once.
             _log.warning("webhook.not_recorded", detail=error.detail)
+        except Exception:  # noqa: BLE001 - one delivery's trouble must not end the others
+            _log.exception("webhook.not_recorded", delivery_id=str(delivery.delivery_id))
         finally:
             self._in_flight[delivery.host] -= 1
             if not self._in_flight[delivery.host]:

@@ -1,0 +1,367 @@
+"""Deliveries over real sockets, out of a real database."""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import asyncpg
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from standardwebhooks import Webhook
+
+from ains.db import webhooks
+from ains.db.pool import Database
+from ains.domain.addresses import parse_networks
+from ains.domain.ids import uuid7
+from ains.domain.webhooks import EVENTS, new_secret
+from ains.workers.webhooks import DeliveryOptions, WebhookWorker
+
+pytestmark = pytest.mark.database
+
+SECRET = new_secret(bytes(24))
+LOOPBACK = parse_networks(["127.0.0.0/8"])
+FAST = DeliveryOptions(allowed=LOOPBACK, delays=(0.05,) * 30, timeout=1.0, poll_interval=0.05)
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Receiver:
+    """An endpoint that keeps what it got and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.status = 200
+        self.headers: dict[str, str] = {}
+        self.hang = False
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hook"
+
+    async def handle(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        if self.hang:
+            await asyncio.sleep(60)
+        self.got.append((dict(request.headers), body))
+        return web.Response(status=self.status, headers=self.headers, text="x" * 5000)
+
+    async def start(self, port: int = 0) -> None:
+        app = web.Application()
+        app.router.add_post("/hook", self.handle)
+        self.runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, "127.0.0.1", port, reuse_address=True)
+        await site.start()
+        self.port: int = self.runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        await self.runner.cleanup()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    await receiver.start()
+    yield receiver
+    await receiver.stop()
+
+
+@pytest.fixture
+async def pool(database_url: str, db: asyncpg.Connection) -> AsyncIterator[Database]:
+    await db.execute(
+        "INSERT INTO agents (agent_id, display_name, endpoint, public_key, signature)"
+        " SELECT n, n, 'http://a', '00', '00' FROM unnest('{a,b}'::text[]) AS n"
+    )
+    database = Database(database_url, max_size=8)
+    yield database
+    await database.close()
+
+
+async def subscribe(pool: Database, url: str, agent: str = "a", host: str = "127.0.0.1") -> Any:
+    row = await webhooks.register(
+        pool, uuid7(), agent_id=agent, url=url, host=host, events=EVENTS, secret=SECRET
+    )
+    return row["webhook_id"]
+
+
+async def submit(db: asyncpg.Connection, count: int = 1, agent: str = "a") -> None:
+    await db.execute(
+        "INSERT INTO tasks (client_id, task_type, capability_required)"
+        " SELECT $2, 't', 'x' FROM generate_series(1, $1)",
+        count,
+        agent,
+    )
+
+
+@asynccontextmanager
+async def worker(
+    pool: Database, options: DeliveryOptions = FAST, resolver: AbstractResolver | None = None
+) -> AsyncIterator[WebhookWorker]:
+    running = WebhookWorker(pool, options, resolver=resolver)
+    task = asyncio.create_task(running.run())
+    try:
+        yield running
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+def statuses(db: asyncpg.Connection) -> Callable[[], Awaitable[Counter[str]]]:
+    async def count() -> Counter[str]:
+        rows = await db.fetch("SELECT status, count(*) AS n FROM webhook_deliveries GROUP BY 1")
+        return Counter({row["status"]: row["n"] for row in rows})
+
+    return count
+
+
+async def ended(db: asyncpg.Connection) -> bool:
+    return not (await statuses(db)())["pending"]
+
+
+async def metric(db: asyncpg.Connection, family: str, label: str = "") -> int:
+    value: int = await db.fetchval(
+        "SELECT coalesce(sum(n), 0)::bigint FROM metrics.series WHERE family = $1 AND label_2 = $2",
+        family,
+        label,
+    )
+    return value
+
+
+async def test_every_delivery_verifies_and_keeps_the_bytes(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    await subscribe(pool, receiver.url)
+    await db.execute(
+        "INSERT INTO tasks (client_id, task_type, capability_required) VALUES ('a', $1, 'x')",
+        'Käse "\n\\ 🧀',
+    )
+    async with worker(pool):
+        await until(lambda: ended(db))
+    headers, body = receiver.got[0]
+    event = Webhook(SECRET).verify(body, headers)
+    assert event["type"] == "task.created"
+    assert event["data"]["task_type"] == 'Käse "\n\\ 🧀'
+    assert await metric(db, "ains_webhook_deliveries_total", "success") == 1
+    assert await metric(db, "ains_webhook_attempts_total", "success") == 1
+    assert await metric(db, "ains_webhook_deliveries_pending") == 0
+    kept = await db.fetchval("SELECT response_body FROM webhook_attempts")
+    assert kept == "x" * 1024
+
+
+async def test_events_of_one_task_arrive_in_order(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    await subscribe(pool, receiver.url)
+    await submit(db, 20)
+    await db.execute("UPDATE tasks SET status = 'ASSIGNED', assigned_agent_id = 'b'")
+    await db.execute("UPDATE tasks SET status = 'ACTIVE', started_at = now()")
+    await db.execute("UPDATE tasks SET status = 'COMPLETED'")
+    async with worker(pool), worker(pool):
+        await until(lambda: ended(db))
+    verify = Webhook(SECRET).verify
+    seen: dict[str, list[str]] = {}
+    for headers, body in receiver.got:
+        event = verify(body, headers)
+        seen.setdefault(event["data"]["task_id"], []).append(event["type"])
+    order = ["task.created", "task.assigned", "task.started", "task.completed"]
+    assert list(seen.values()) == [order] * 20
+
+
+async def test_receiver_that_dies_and_comes_back_gets_everything(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    await subscribe(pool, receiver.url)
+    await submit(db, 30)
+    await receiver.stop()
+
+    async def refused() -> bool:
+        return await metric(db, "ains_webhook_attempts_total", "connect_error") > 0
+
+    async with worker(pool):
+        await until(refused)
+        await receiver.start(receiver.port)
+        await until(lambda: ended(db))
+    assert await statuses(db)() == {"success": 30}
+    assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 30
+    assert await metric(db, "ains_webhook_deliveries_total", "success") == 30
+    assert await metric(db, "ains_webhook_attempts_total", "success") == 30
+
+
+async def test_endpoint_that_hangs_delays_no_other(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    hanging = Receiver()
+    hanging.hang = True
+    await hanging.start()
+    try:
+        await subscribe(pool, hanging.url, "a", host="hangs")
+        await subscribe(pool, receiver.url, "b", host="answers")
+        await submit(db, 200, "a")
+        await submit(db, 50, "b")
+        options = DeliveryOptions(allowed=LOOPBACK, timeout=30, poll_interval=0.05, grace=0.1)
+        async with worker(pool, options):
+
+            async def delivered() -> bool:
+                return len(receiver.got) == 50
+
+            await until(delivered, 10)
+    finally:
+        await hanging.stop()
+
+
+async def test_retries_are_used_up_and_counted(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    receiver.status = 500
+    await subscribe(pool, receiver.url)
+    await submit(db)
+    options = DeliveryOptions(allowed=LOOPBACK, delays=(0.01, 0.01), poll_interval=0.02)
+    async with worker(pool, options):
+        await until(lambda: ended(db))
+    assert await statuses(db)() == {"failed": 1}
+    assert await metric(db, "ains_webhook_attempts_total", "http_error") == len(receiver.got) == 3
+    assert await metric(db, "ains_webhook_deliveries_total", "failed") == 1
+
+
+async def test_redirect_is_not_followed(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    receiver.status, receiver.headers = 307, {"Location": receiver.url}
+    await subscribe(pool, receiver.url)
+    await submit(db)
+    async with worker(pool, DeliveryOptions(allowed=LOOPBACK, delays=(), poll_interval=0.02)):
+        await until(lambda: ended(db))
+    assert len(receiver.got) == 1
+    assert await statuses(db)() == {"failed": 1}
+
+
+async def test_gone_ends_the_subscription_and_what_waits_for_it(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    receiver.status = 410
+    webhook = await subscribe(pool, receiver.url)
+    await submit(db, 40)
+    async with worker(pool):
+        await until(lambda: ended(db))
+    assert not (await webhooks.show(pool, webhook))["active"]
+    assert await statuses(db)() == {"failed": 40}
+    assert len(receiver.got) < 40
+    await submit(db)
+    assert sum((await statuses(db)()).values()) == 40
+
+
+async def test_endpoint_that_fails_for_days_is_given_up(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    receiver.status = 503
+    webhook = await subscribe(pool, receiver.url)
+    await db.execute("UPDATE webhooks SET failing_since = now() - interval '5 days 1 second'")
+    await submit(db)
+    async with worker(pool):
+        await until(lambda: ended(db))
+    assert not (await webhooks.show(pool, webhook))["active"]
+    assert await db.fetchval("SELECT inactive_reason FROM webhooks") == "failing"
+
+
+async def test_retry_after_is_honoured(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    receiver.status, receiver.headers = 429, {"Retry-After": "3600"}
+    await subscribe(pool, receiver.url)
+    await submit(db)
+
+    async def attempted() -> bool:
+        return bool(await db.fetchval("SELECT count(*) FROM webhook_attempts"))
+
+    async with worker(pool):
+        await until(attempted)
+    wait = await db.fetchval("SELECT next_attempt_at - now() FROM webhook_deliveries")
+    assert 3500 < wait.total_seconds() <= 3600
+
+
+async def test_lease_of_a_dead_worker_runs_out(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    await subscribe(pool, receiver.url)
+    await submit(db)
+    claimed = await webhooks.claim(pool, lease=0.3, per_host=9, busy_hosts=[], limit=9)
+    assert len(claimed) == 1
+    assert await webhooks.claim(pool, lease=0.3, per_host=9, busy_hosts=[], limit=9) == []
+    async with worker(pool):
+        await until(lambda: ended(db))
+    assert len(receiver.got) == 1
+    # The dead one comes back and reports: it counts for nothing.
+    late = await webhooks.finish(pool, claimed[0], webhooks.Attempt("success", 1), 60)
+    assert not late
+    assert await metric(db, "ains_webhook_attempts_total", "success") == 1
+
+
+async def test_two_workers_send_nothing_twice(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    await subscribe(pool, receiver.url)
+    await submit(db, 200)
+    async with worker(pool), worker(pool), worker(pool):
+        await until(lambda: ended(db))
+    assert len(receiver.got) == 200
+    assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 200
+
+
+class Rebinding(AbstractResolver):
+    """Says a public address at first, the loopback ever after."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        kind = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        return [
+            ResolveResult(
+                hostname=host, host=self.address, port=port, family=kind, proto=6, flags=0
+            )
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254"])
+async def test_name_that_turns_into_a_forbidden_address_is_blocked(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver, address: str
+) -> None:
+    await subscribe(pool, f"http://rebind.example:{receiver.port}/hook", host="rebind.example")
+    await submit(db)
+    options = DeliveryOptions(delays=(), poll_interval=0.02)
+    async with worker(pool, options, Rebinding(address)):
+        await until(lambda: ended(db))
+    assert receiver.got == []
+    assert await metric(db, "ains_webhook_attempts_total", "blocked") == 1
+
+
+async def test_redelivery_counts_again_and_stays_balanced(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    webhook = await subscribe(pool, receiver.url)
+    await submit(db)
+    async with worker(pool):
+        await until(lambda: ended(db))
+        delivery = await db.fetchval("SELECT delivery_id FROM webhook_deliveries")
+        again = await webhooks.redeliver(pool, webhook, delivery)
+        assert again["status"] == "pending"
+        await until(lambda: ended(db))
+    assert len(receiver.got) == 2
+    assert await metric(db, "ains_webhook_deliveries_total", "success") == 2
+    assert await metric(db, "ains_webhook_attempts_total", "success") == 2
