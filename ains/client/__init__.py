@@ -37,7 +37,7 @@ from ains.client.models import (
     Task,
     TaskStatus,
 )
-from ains.client.tasks import NewTask, SubmittedTask
+from ains.client.tasks import NewTask, SubmittedTask, TaskFields
 from ains.client.transport import RetryPolicy
 from ains.client.worker import AgentWorker, Assignment, Handler, TaskFailed
 
@@ -68,6 +68,7 @@ __all__ = [
     "SubmittedTask",
     "Task",
     "TaskFailed",
+    "TaskFields",
     "TaskStatus",
     "TooLarge",
     "Unauthorized",
