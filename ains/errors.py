@@ -31,6 +31,7 @@ __all__ = [
     "RequestError",
     "RequestTimeout",
     "SchemaTooNew",
+    "ServerTooOld",
     "SettingsError",
     "ShuttingDown",
     "Unauthorized",
@@ -315,6 +316,10 @@ class SettingsError(AinsError):
 
 class SchemaTooNew(SettingsError):
     """The database belongs to a newer version of AINS."""
+
+
+class ServerTooOld(SettingsError):
+    """The database server is of a version that AINS can't use."""
 
 
 def problem_types() -> Iterator[type[AinsError]]:

@@ -20,21 +20,25 @@ config = context.config
 
 
 def _migrate(connection: Connection) -> None:
-    # Replicas that start at once migrate one after the other; the second finds nothing to do.
-    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})
-    connection.commit()
-    try:
-        context.configure(connection=connection, version_table="ains_schema_version")
-        with context.begin_transaction():
-            context.run_migrations()
-    finally:
-        connection.rollback()
-        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK_KEY})
-        connection.commit()
+    context.configure(connection=connection, version_table="ains_schema_version")
+    with context.begin_transaction():
+        # Replicas that start at once migrate one after the other; the second finds nothing to do.
+        # The lock ends with the transaction: one of a session would stay behind in a pooler.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+        context.run_migrations()
 
 
 async def _online(url: str) -> None:
-    engine = create_async_engine(sqlalchemy_url(url), poolclass=NullPool)
+    engine = create_async_engine(
+        sqlalchemy_url(url),
+        poolclass=NullPool,
+        # Named statements would collide behind a pooler.
+        connect_args={
+            "prepared_statement_cache_size": 0,
+            "statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: "",
+        },
+    )
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_migrate)

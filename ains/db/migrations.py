@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from ains.errors import SchemaTooNew
+from ains.errors import SchemaTooNew, ServerTooOld
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 LOCK_KEY = 0x41494E53  # "AINS": the advisory lock under which one process migrates at a time
+
+OLDEST_SERVER = 15
+CONNECT_SECONDS = 10.0
 
 _REVISION = re.compile(r"^(\d{4})_\w+\.py$")
 
@@ -61,11 +64,20 @@ async def upgrade(dsn: str) -> str | None:
     for each other.
 
     Raises:
+        ServerTooOld: the server is older than PostgreSQL 15.
         SchemaTooNew: the database was migrated by a newer AINS.
     """
-    connection = await asyncpg.connect(dsn)
+    # Nothing is prepared, and all is read in one transaction: works through a pooler too.
+    connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, statement_cache_size=0)
     try:
-        before = await current(connection)
+        version = connection.get_server_version()
+        if version.major < OLDEST_SERVER:
+            raise ServerTooOld(
+                f"The database server is PostgreSQL {version.major}; "
+                f"AINS needs {OLDEST_SERVER} or newer."
+            )
+        async with connection.transaction():
+            before = await current(connection)
     finally:
         await connection.close()
     if before == head():
