@@ -8,8 +8,6 @@ import pytest
 
 from ains.domain.states import TRANSITIONS, TaskStatus
 
-pytestmark = pytest.mark.database
-
 Series = Mapping[tuple[str, str, str], int]
 
 

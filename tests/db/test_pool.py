@@ -10,8 +10,6 @@ from ains.db.pool import Database
 from ains.db.sql import Query
 from ains.errors import Conflict, DatabaseUnavailable, InvalidInput, RetryLater
 
-pytestmark = pytest.mark.database
-
 ONE = Query("one", "SELECT 1", "SELECT", "none")
 PID = Query("pid", "SELECT pg_backend_pid()", "SELECT", "none")
 INSERT = Query(

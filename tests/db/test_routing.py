@@ -6,8 +6,6 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-pytestmark = pytest.mark.database
-
 TTL = timedelta(seconds=60)
 
 

@@ -20,8 +20,6 @@ from ains.domain.ids import uuid7
 from ains.domain.webhooks import EVENTS, new_secret
 from ains.workers.webhooks import DeliveryOptions, WebhookWorker
 
-pytestmark = pytest.mark.database
-
 SECRET = new_secret(bytes(24))
 LOOPBACK = parse_networks(["127.0.0.0/8"])
 FAST = DeliveryOptions(allowed=LOOPBACK, delays=(0.05,) * 30, timeout=1.0, poll_interval=0.05)

@@ -1,0 +1,40 @@
+"""Fixtures for everybody: a real PostgreSQL, and a fresh database for each test."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from tests.support.databases import Databases, server
+
+
+@pytest.fixture(scope="session")
+async def databases() -> AsyncIterator[Databases]:
+    """The server of this test run; see :func:`tests.support.databases.server`."""
+    async with server() as dsn:
+        made = Databases(dsn)
+        await made.prepare()
+        yield made
+        await made.close()
+
+
+@pytest.fixture
+async def database_url(databases: Databases) -> AsyncIterator[str]:
+    """A fresh, migrated database."""
+    async with databases.clone() as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the test's database, beside those of what is tested."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a database, so that CI can repeat it on other servers."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "database_url" in item.fixturenames:
+            item.add_marker("database")
