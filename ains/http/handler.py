@@ -13,6 +13,7 @@ once, when the module is imported.
 """
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType, NoneType, UnionType
@@ -29,6 +30,7 @@ from ains.http.render import JSON, dump_json
 
 __all__ = ["UNMATCHED", "Route", "Routes", "Wrapper", "add_routes"]
 
+_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _F = TypeVar("_F", bound=Callable[..., Awaitable[Any]])
 
 Wrapper = Callable[[Handler, str, str], Handler]
@@ -172,7 +174,8 @@ def add_routes(app: web.Application, *groups: Routes, around: Sequence[Wrapper] 
     for path, handlers in by_path.items():
         if "GET" in handlers:
             handlers.setdefault("HEAD", handlers["GET"])
-        resource = app.router.add_resource(path)
+        # aiohttp's own pattern leaves out braces, which an id may well have.
+        resource = app.router.add_resource(_PARAMETER.sub(r"{\1:[^/]+}", path))
         for method, handler in handlers.items():
             resource.add_route(method, wrapped(handler, method, resource.canonical))
         refuse = _method_not_allowed(handlers)

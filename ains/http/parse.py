@@ -109,7 +109,7 @@ def query_reader(model: type[QueryModel]) -> Callable[[web.Request], QueryModel]
         values: Mapping[str, Any] = nothing
         if url.raw_query_string:
             query = url.query
-            values = dict(query)  # of equal keys dict keeps the last
+            values = dict(query.items())  # of equal keys the last
             for name in lists & values.keys():
                 values[name] = query.getall(name)
             for name, value in query.items():
