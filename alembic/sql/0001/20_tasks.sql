@@ -43,15 +43,17 @@ CREATE TABLE public.tasks (
     CONSTRAINT tasks_failure_reason_is_code CHECK (failure_reason ~ '^[a-z][a-z0-9_]{0,39}$')
 ) WITH (fillfactor = 85);
 
--- Lists, newest first: one index for each filter the API offers.
-CREATE INDEX tasks_by_creation ON public.tasks (created_at, task_id);
-CREATE INDEX tasks_by_client ON public.tasks (client_id, created_at);
-CREATE INDEX tasks_by_type ON public.tasks (task_type, created_at);
-CREATE INDEX tasks_by_status ON public.tasks (status, created_at);
-CREATE INDEX tasks_by_agent ON public.tasks (assigned_agent_id, created_at) WHERE assigned_agent_id IS NOT NULL;
--- The live few, found without looking at the finished many.
+-- Lists, newest first: one index for each filter the API offers. With the status in second place, a list
+-- of one status is one range of an index, and a list of all is the ends of six.
+CREATE INDEX tasks_by_status ON public.tasks (status, created_at, task_id);
+CREATE INDEX tasks_by_client ON public.tasks (client_id, status, created_at, task_id);
+CREATE INDEX tasks_by_type ON public.tasks (task_type, status, created_at, task_id);
+CREATE INDEX tasks_by_agent ON public.tasks (assigned_agent_id, status, created_at, task_id)
+    WHERE assigned_agent_id IS NOT NULL;
+-- The live few, found without looking at the finished many. A retry that waits for its time is not
+-- runnable; when it falls due, next_retry_at is cleared.
 CREATE INDEX tasks_runnable ON public.tasks (lower(capability_required), priority DESC, created_at)
-    WHERE status = 'PENDING' AND NOT is_blocked;
+    WHERE status = 'PENDING' AND NOT is_blocked AND next_retry_at IS NULL;
 CREATE INDEX tasks_oldest_runnable ON public.tasks (created_at) WHERE status = 'PENDING' AND NOT is_blocked;
 CREATE INDEX tasks_retry_due ON public.tasks (next_retry_at) WHERE status = 'PENDING' AND next_retry_at IS NOT NULL;
 CREATE INDEX tasks_expiry ON public.tasks (expires_at) WHERE status = 'PENDING' AND expires_at IS NOT NULL;
@@ -83,7 +85,7 @@ COMMENT ON COLUMN public.tasks.metadata IS 'Metadata of the client, exactly as s
 COMMENT ON COLUMN public.tasks.created_at IS 'When it was accepted.';
 COMMENT ON COLUMN public.tasks.updated_at IS 'When it last changed state or settings.';
 COMMENT ON COLUMN public.tasks.queued_at IS 'Start of the current wait in the queue: created_at, or when the retry falls due; ains_task_queue_seconds counts from here.';
-COMMENT ON COLUMN public.tasks.next_retry_at IS 'Not dispatched before this time; set while a retry waits.';
+COMMENT ON COLUMN public.tasks.next_retry_at IS 'When the retry falls due; NULL otherwise, and again once it is due: only then is the task dispatched.';
 COMMENT ON COLUMN public.tasks.assigned_at IS 'When the current or final attempt was assigned.';
 COMMENT ON COLUMN public.tasks.started_at IS 'When the current or final attempt started.';
 COMMENT ON COLUMN public.tasks.deadline_at IS 'When the current attempt times out: started_at (else assigned_at) plus timeout_seconds.';
