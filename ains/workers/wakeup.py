@@ -62,23 +62,13 @@ class Announcer:
         self._database = database
         self._pause = pause
         self._wakeup = Wakeup()
-        self._task: asyncio.Task[None] | None = None
 
     def __call__(self) -> None:
         """There is work; never waits."""
         self._wakeup()
 
-    def start(self) -> None:
-        """Begin to pass calls on."""
-        self._task = asyncio.create_task(self._announce(), name="announcer")
-
-    async def stop(self) -> None:
-        """Stop passing calls on."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-
-    async def _announce(self) -> None:
+    async def run(self) -> None:
+        """Pass calls on until cancelled."""
         while True:
             await self._wakeup.sleep(3600)
             self._wakeup.clear()
