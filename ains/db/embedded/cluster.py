@@ -14,7 +14,7 @@ from pathlib import Path
 from ains.db.embedded.binaries import Binaries, installed_majors
 from ains.db.embedded.errors import DataDirUnusable, StartFailed, VersionMismatch
 from ains.db.embedded.layout import Layout, write_file
-from ains.db.embedded.privileges import Account, process_options
+from ains.db.embedded.privileges import Account, process_options, user_name
 
 __all__ = ["check_version", "initialise", "prepare_data_dir", "reset_password", "write_settings"]
 
@@ -46,7 +46,7 @@ full_page_writes = on
 _FAST = """\
 # For tests: data may be lost when the machine, though not when PostgreSQL, stops unexpectedly.
 fsync = off
-synchronous_commit = off
+synchronous_commit = on
 full_page_writes = off
 """
 _INCLUDE = "\ninclude '../ains.conf'    # the settings of AINS; lines below win over them\n"
@@ -83,6 +83,11 @@ def prepare_data_dir(layout: Layout) -> None:
             # PostgreSQL's own account has to pass through where root is in charge.
             root.chmod(0o711 if os.geteuid() == 0 else 0o700)
         layout.run.mkdir(mode=0o700, exist_ok=True)
+        if (uid := layout.run.stat().st_uid) != os.geteuid():
+            raise DataDirUnusable(
+                f"{root} is the data directory of AINS run as {user_name(uid)}. Run it as that "
+                "user again, or set AINS_DATA_DIR to another directory."
+            )
         layout.owners.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise DataDirUnusable(
@@ -128,8 +133,7 @@ def initialise(
     Raises:
         StartFailed: initdb failed; with what it said.
     """
-    for stale in layout.root.glob(f"{_STAGING}*"):  # of an initdb that was cut off
-        shutil.rmtree(stale, ignore_errors=True)
+    _remove_leftovers(layout)
     password = layout.read_password() or layout.write_password()
     staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=layout.root))
     secret, name = tempfile.mkstemp(prefix=_STAGING, dir=layout.root)
@@ -153,6 +157,17 @@ def initialise(
         Path(name).unlink(missing_ok=True)
         if staging.exists():
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _remove_leftovers(layout: Layout) -> None:
+    """Remove what a start that was cut off has left behind, passwords among it."""
+    for stale in layout.root.glob(f"{_STAGING}*"):
+        if stale.is_dir():
+            shutil.rmtree(stale, ignore_errors=True)
+        else:
+            stale.unlink(missing_ok=True)
+    for stale in layout.root.glob(f".{layout.pgpass.name}.*"):
+        stale.unlink(missing_ok=True)
 
 
 def reset_password(layout: Layout, binaries: Binaries, account: Account | None) -> None:

@@ -19,7 +19,13 @@ from pathlib import Path
 from ains.db.embedded import cluster, keeper, privileges
 from ains.db.embedded.binaries import find_binaries
 from ains.db.embedded.errors import DataDirUnusable, EmbeddedError, PortTaken, StartFailed
-from ains.db.embedded.keeper.files import is_locked, is_postmaster, live_owners, read_postmaster
+from ains.db.embedded.keeper.files import (
+    Postmaster,
+    is_locked,
+    is_postmaster,
+    live_owners,
+    read_postmaster,
+)
 from ains.db.embedded.keeper.process import READY, Spec
 from ains.db.embedded.layout import Layout, locked, tail_of_logs
 
@@ -34,6 +40,7 @@ _PORTS_TRIED = 50
 _POLL_SECONDS = 0.02
 _LEFTOVERS_SECONDS = 10.0
 _STOP_SECONDS = 90.0
+_LAST_WORDS_SECONDS = 1.0
 _IN_USE = ("could not bind", "could not create any TCP/IP sockets")
 _LEFTOVER = "pre-existing shared memory block"
 
@@ -88,10 +95,10 @@ def ensure_running(request: Request, deadline: float, revived_port: int | None =
     else:
         cluster.initialise(layout, binaries, account, fast=request.fast)
     if orphan := _orphan(layout):
-        _log.warning("Adopting PostgreSQL in %s, process %s", layout.root, orphan)
-    elif layout.read_password() is None:
-        cluster.reset_password(layout, binaries, account)
+        _log.warning("Adopting PostgreSQL in %s, process %s", layout.root, orphan.pid)
     cluster.write_settings(layout, fast=request.fast)
+    if orphan is None and layout.read_password() is None:
+        cluster.reset_password(layout, binaries, account)
     command = [binaries.program("postgres"), "-D", str(layout.pgdata)]
     user = None if account is None else (account.uid, account.gid)
     remembered = layout.read_port()
@@ -126,9 +133,9 @@ def stop_orphan(request: Request) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _orphan(layout: Layout) -> int | None:
+def _orphan(layout: Layout) -> Postmaster | None:
     found = read_postmaster(layout.pgdata)
-    return found.pid if found and is_postmaster(found.pid, layout.pgdata) else None
+    return found if found and is_postmaster(found.pid, layout.pgdata) else None
 
 
 def _await_ready(layout: Layout, deadline: float) -> int | None:
@@ -152,13 +159,15 @@ def _start_on_a_port(
 ) -> int:
     layout = request.layout
     leftovers_until = time.monotonic() + _LEFTOVERS_SECONDS
-    adopting = _orphan(layout) is not None
-    for port in _ports(layout, revived_port or request.port):
-        if not adopting and not _is_free(port):
+    orphan = _orphan(layout)
+    adopted_port = orphan.port if orphan else None
+    # An adopted server that has to be restarted keeps its port, too.
+    for port in _ports(layout, adopted_port or revived_port or request.port):
+        if orphan is None and not _is_free(port):
             continue
         options = [*("-c", f"port={port}"), *("-c", "unix_socket_directories=")]
         while not _start_keeper(layout, [*command, *options], user, deadline):
-            said = tail_of_logs(layout)
+            said = _last_words(layout)
             if any(sign in said for sign in _IN_USE):
                 break  # somebody took it since we looked: the next one
             if _LEFTOVER not in said or time.monotonic() > leftovers_until:
@@ -207,13 +216,26 @@ def _start_keeper(
 
 
 def _failure(layout: Layout, what: str) -> StartFailed:
-    said = tail_of_logs(layout)
+    said = _last_words(layout)
     with suppress(OSError):
         said = said or layout.keeper_log.read_text()
     return StartFailed(
         f"PostgreSQL in {layout.root} {what}. It said:\n{said or '(nothing)'}\n"
         f"Its logs are in {layout.pgdata / 'log'}."
     )
+
+
+def _last_words(layout: Layout) -> str:
+    """What the server said before it gave up.
+
+    A process of its own writes its log, and may do so a moment after the server has ended.
+    """
+    deadline = time.monotonic() + _LAST_WORDS_SECONDS
+    while True:
+        said = tail_of_logs(layout)
+        if "FATAL:" in said or "PANIC:" in said or time.monotonic() > deadline:
+            return said
+        time.sleep(_POLL_SECONDS)
 
 
 def _compare_ports(request: Request, port: int) -> None:

@@ -115,8 +115,11 @@ class Layout:
     def read_password(self) -> str | None:
         """The password in the password file, None without one."""
         with suppress(OSError):
-            found = re.match(r"127\.0\.0\.1:\*:\*:ains:([\w-]+)$", self.pgpass.read_text().strip())
-            return found[1] if found else None
+            found = re.search(
+                r"^127\.0\.0\.1:\*:\*:ains:(.+)$", self.pgpass.read_text(), re.MULTILINE
+            )
+            # A person who puts another password there escapes it as libpq wants.
+            return re.sub(r"\\(.)", r"\1", found[1]) if found else None
         return None
 
     def write_password(self) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 from ains.db.embedded.binaries import Binaries, examine
 from ains.db.embedded.errors import BinariesNotFound, DataDirUnusable, EmbeddedError
 
-__all__ = ["Account", "account_for", "check_reachable", "reachable_binaries"]
+__all__ = ["Account", "account_for", "check_reachable", "reachable_binaries", "user_name"]
 
 _ACCOUNTS = ("postgres", "nobody")
 _COPIES = Path("/var/lib/ains/postgresql")
@@ -78,10 +78,10 @@ def account_for(pgdata: Path) -> Account | None:
     """
     owner = pgdata.stat().st_uid if pgdata.is_dir() else None
     if os.geteuid() != 0:
-        if owner not in {None, os.geteuid()}:
+        if owner is not None and owner != os.geteuid():
             raise DataDirUnusable(
-                f"The database in {pgdata} belongs to {_user(owner)}, and PostgreSQL runs only as "
-                "the user who owns its data. Run AINS as that user, or as root, or set "
+                f"The database in {pgdata} belongs to {user_name(owner)}, and PostgreSQL runs only "
+                "as the user who owns its data. Run AINS as that user, or as root, or set "
                 "AINS_DATA_DIR to another directory."
             )
         return None
@@ -92,7 +92,7 @@ def account_for(pgdata: Path) -> Account | None:
         )
     if owner is not None:  # also when the user postgres has come later than the cluster
         gid = pgdata.stat().st_gid
-        return _checked(Account(_user(owner), owner, gid))
+        return _checked(Account(user_name(owner), owner, gid))
     for name in _ACCOUNTS:
         with suppress(KeyError):
             entry = pwd.getpwnam(name)
@@ -218,8 +218,9 @@ def _may_enter(status: os.stat_result, account: Account) -> bool:
     return bool(status.st_mode & stat.S_IXOTH)
 
 
-def _user(uid: int | None) -> str:
+def user_name(uid: int) -> str:
+    """The name of a user for people to read."""
     try:
-        return pwd.getpwuid(uid or 0).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"the user with id {uid}"

@@ -92,6 +92,8 @@ class EmbeddedPostgres:
         starting = asyncio.ensure_future(asyncio.to_thread(_own, request, deadline))
         try:
             owner, actual_port = await asyncio.shield(starting)
+        except OSError as error:
+            raise _in_words(error, request.layout) from error
         except asyncio.CancelledError:
             # The thread can't be interrupted, and what it has started must not be left behind.
             starting.add_done_callback(_abandon)
@@ -162,7 +164,7 @@ class EmbeddedPostgres:
 
     def _url(self, database: str) -> str:
         # Read each time: it stays right when another owner had to make a new one.
-        password = self._layout.read_password() or ""
+        password = quote(self._layout.read_password() or "", safe="")
         return f"postgresql://ains:{password}@127.0.0.1:{self.port}/{database}"
 
     def _wait_until_left(self) -> None:
@@ -225,7 +227,8 @@ class EmbeddedPostgres:
                 self._notice()
                 delay = _WATCH_SECONDS
             except (EmbeddedError, OSError) as error:
-                _log.error("PostgreSQL can't be started again: %s", error)
+                reason = _in_words(error, self._layout) if isinstance(error, OSError) else error
+                _log.error("PostgreSQL can't be started again: %s", reason)
                 delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
 
     def _revive(self) -> None:
@@ -245,6 +248,12 @@ class EmbeddedPostgres:
                 callback()
             except Exception:  # noqa: BLE001 - theirs must not end our watching
                 _log.exception("A callback for the restart of PostgreSQL failed")
+
+
+def _in_words(error: OSError, layout: Layout) -> EmbeddedError:
+    return EmbeddedError(
+        f"The embedded PostgreSQL can't use {error.filename or layout.root}: {error.strerror}."
+    )
 
 
 def _abandon(starting: asyncio.Future[tuple[Owner, int]]) -> None:

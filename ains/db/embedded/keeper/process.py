@@ -65,8 +65,7 @@ class Keeper:
 
     def run(self) -> None:
         """Start the server, or adopt one, and keep it until the last owner has gone."""
-        self._launch()
-        if not self._await_ready():
+        if not self._begin():
             _report(FAILED)
             return
         _report(READY)
@@ -75,6 +74,16 @@ class Keeper:
                 return  # the owners see it, ask why, tell people and try again
             self._prune_logs()
             self._wait(_LOOK_SECONDS)
+
+    def _begin(self) -> bool:
+        self._launch()
+        adopted = self._child is None
+        if self._await_ready():
+            return True
+        if not adopted or not live_owners(self._owners):
+            return False
+        self._launch()  # the one it found was on its way out
+        return self._await_ready()
 
     def _restart(self) -> bool:
         for delay in _RESTART_DELAYS:
