@@ -28,10 +28,22 @@ CREATE TABLE public.agents (
     CONSTRAINT agents_trust_between_0_and_1 CHECK (trust_score BETWEEN 0 AND 1)
 ) WITH (fillfactor = 70);
 
-CREATE INDEX agents_by_trust ON public.agents (trust_score DESC, agent_id);
+CREATE FUNCTION public.lower_all(texts text[]) RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    FOR i IN coalesce(array_lower(texts, 1), 1) .. coalesce(array_upper(texts, 1), 0) LOOP
+        texts[i] := lower(texts[i]);
+    END LOOP;
+    RETURN texts;
+END $$;
+COMMENT ON FUNCTION public.lower_all(text[]) IS
+    'Every text in lower case. Tags: lower_all(tags) && $1 uses the index agents_by_tag.';
+
+-- Nothing that a heartbeat or a finished task changes is indexed, trust least of all: such updates stay
+-- heap-only. Ranking twenty thousand agents by trust reads the table, in some milliseconds.
 CREATE INDEX agents_by_status ON public.agents (status, created_at DESC);
 CREATE INDEX agents_by_creation ON public.agents (created_at DESC, agent_id);
-CREATE INDEX agents_by_tag ON public.agents USING gin (tags);
+CREATE INDEX agents_by_tag ON public.agents USING gin (public.lower_all(tags)) WITH (fastupdate = off);
 
 COMMENT ON TABLE public.agents IS
     'One row per registered agent: identity, liveness, trust and the totals of its work.';
@@ -71,14 +83,14 @@ CREATE TABLE public.agent_capabilities (
     signature             text             NOT NULL,
     deprecated            boolean          NOT NULL DEFAULT false,
     created_at            timestamptz      NOT NULL DEFAULT now(),
-    updated_at            timestamptz      NOT NULL DEFAULT now(),
-    CONSTRAINT agent_capabilities_one_per_name UNIQUE (agent_id, name)
+    updated_at            timestamptz      NOT NULL DEFAULT now()
 );
 
+CREATE UNIQUE INDEX agent_capabilities_one_per_name ON public.agent_capabilities (agent_id, lower(name));
 CREATE INDEX agent_capabilities_by_name ON public.agent_capabilities (lower(name)) WHERE NOT deprecated;
 
 COMMENT ON TABLE public.agent_capabilities IS
-    'What agents have published that they can do. Publishing a name again replaces the row.';
+    'What agents have published that they can do. Publishing a name again, in whatever case, replaces the row.';
 COMMENT ON COLUMN public.agent_capabilities.capability_id IS 'Identifier given at the first publication.';
 COMMENT ON COLUMN public.agent_capabilities.agent_id IS 'The agent that offers it.';
 COMMENT ON COLUMN public.agent_capabilities.name IS 'Name that tasks ask for; compared without regard to case.';
@@ -89,7 +101,7 @@ COMMENT ON COLUMN public.agent_capabilities.pricing_model IS 'How the price is m
 COMMENT ON COLUMN public.agent_capabilities.price IS 'Price in the unit of pricing_model.';
 COMMENT ON COLUMN public.agent_capabilities.latency_p99_ms IS '99th percentile of latency in milliseconds, as the agent claims.';
 COMMENT ON COLUMN public.agent_capabilities.availability_percent IS 'Availability in percent, as the agent claims.';
-COMMENT ON COLUMN public.agent_capabilities.signature IS 'Signature of the publication, hexadecimal.';
+COMMENT ON COLUMN public.agent_capabilities.signature IS 'Signature of the publication, as it was sent; not checked.';
 COMMENT ON COLUMN public.agent_capabilities.deprecated IS 'True takes it out of routing without deleting it.';
 COMMENT ON COLUMN public.agent_capabilities.created_at IS 'First publication.';
 COMMENT ON COLUMN public.agent_capabilities.updated_at IS 'Latest publication.';
