@@ -116,7 +116,7 @@ CREATE VIEW metrics.ains_chain_duration_seconds AS
            coalesce(sum(s.n) FILTER (WHERE s.bucket <= b.bucket), 0)::bigint AS value
       FROM metrics.series AS s
      CROSS JOIN (
-           SELECT (u.ordinality - 1)::integer AS bucket, trim_scale(u.bound / 1000000.0)::text AS le
+           SELECT (u.ordinality - 1)::integer AS bucket, trim_scale(u.bound / 1000000.0)::text || CASE WHEN u.bound % 1000000 = 0 THEN '.0' ELSE '' END AS le
              FROM unnest(metrics.bounds('ains_chain_duration_seconds')) WITH ORDINALITY AS u (bound, ordinality)
             UNION ALL
            SELECT cardinality(metrics.bounds('ains_chain_duration_seconds')), '+Inf'
@@ -163,7 +163,7 @@ CREATE VIEW metrics.ains_webhook_delivery_duration_seconds AS
            coalesce(sum(s.n) FILTER (WHERE s.bucket <= b.bucket), 0)::bigint AS value
       FROM metrics.series AS s
      CROSS JOIN (
-           SELECT (u.ordinality - 1)::integer AS bucket, trim_scale(u.bound / 1000000.0)::text AS le
+           SELECT (u.ordinality - 1)::integer AS bucket, trim_scale(u.bound / 1000000.0)::text || CASE WHEN u.bound % 1000000 = 0 THEN '.0' ELSE '' END AS le
              FROM unnest(metrics.bounds('ains_webhook_delivery_duration_seconds')) WITH ORDINALITY AS u (bound, ordinality)
             UNION ALL
            SELECT cardinality(metrics.bounds('ains_webhook_delivery_duration_seconds')), '+Inf'

@@ -1,0 +1,113 @@
+"""Tasks: what happened to them, from the task ledger, and the age of the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from collectors.base import DatabaseCollector, Family, Histogram, Scalar
+from collectors.ledger import Series, histograms, scalars
+
+if TYPE_CHECKING:
+    from collectors.reader import Reader
+
+__all__ = ["TaskCollector"]
+
+_OLDEST: Final = "SELECT value FROM metrics.ains_task_oldest_pending_timestamp_seconds"
+
+_COUNTERS: Final = (
+    Family("ains_tasks_created_total", "counter", "Tasks accepted", ("task_type", "client_id")),
+    Family(
+        "ains_tasks_completed_total",
+        "counter",
+        "Tasks that reached COMPLETED",
+        ("task_type", "agent_id"),
+    ),
+    Family(
+        "ains_tasks_failed_total",
+        "counter",
+        "Tasks that reached FAILED for good",
+        ("task_type", "failure_reason"),
+    ),
+    Family(
+        "ains_task_retries_total",
+        "counter",
+        "Retries scheduled, by the ordinal of the retry",
+        ("task_type", "retry_count"),
+    ),
+    Family(
+        "ains_task_timeouts_total", "counter", "Attempts ended by their timeout", ("task_type",)
+    ),
+    Family("ains_tasks_cancelled_total", "counter", "Tasks that reached CANCELLED", ("task_type",)),
+    Family(
+        "ains_tasks_reopened_total",
+        "counter",
+        "Tasks taken from an end state back to PENDING",
+        ("task_type",),
+    ),
+)
+_HISTOGRAMS: Final = (
+    Family(
+        "ains_task_duration_seconds",
+        "histogram",
+        "Execution time of the final attempt of completed and failed tasks",
+        ("task_type", "status"),
+        (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
+    ),
+    Family(
+        "ains_task_queue_seconds",
+        "histogram",
+        "Time from creation, or from being retryable, to assignment",
+        ("task_type",),
+        (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300),
+    ),
+)
+_IN_QUEUE: Final = Family("ains_tasks_in_queue", "gauge", "Tasks PENDING now", ("priority",))
+_IN_FLIGHT: Final = Family(
+    "ains_tasks_in_flight", "gauge", "Tasks ASSIGNED or ACTIVE now", ("status",)
+)
+_BLOCKED: Final = Family("ains_tasks_blocked", "gauge", "PENDING tasks that wait for a dependency")
+_OLDEST_PENDING: Final = Family(
+    "ains_task_oldest_pending_timestamp_seconds",
+    "gauge",
+    "When the oldest task that could run now was created",
+)
+_CLOSED: Final[Mapping[Family, tuple[tuple[str, ...], ...]]] = {
+    _IN_QUEUE: tuple((str(priority),) for priority in range(1, 11)),
+    _IN_FLIGHT: (("ASSIGNED",), ("ACTIVE",)),
+    _BLOCKED: ((),),
+}
+
+
+class TaskData(NamedTuple):
+    """What a scrape reads: the task ledger and the Unix time of the oldest runnable task."""
+
+    series: Mapping[str, Series]
+    oldest: float | None
+
+
+class TaskCollector(DatabaseCollector):
+    """The families of tasks."""
+
+    name = "tasks"
+    families = (*_COUNTERS, *_HISTOGRAMS, *_CLOSED, _OLDEST_PENDING)
+
+    async def fetch(self, reader: Reader) -> TaskData:
+        """Read the task ledger and the age of the queue."""
+        series = await reader.ledger("task")
+        row = await reader.fetchrow(_OLDEST)
+        return TaskData(series, None if row is None else row["value"])
+
+    def build(self, data: object) -> dict[str, list[Scalar] | list[Histogram]]:
+        """Turn `TaskData` into the series of each family."""
+        assert isinstance(data, TaskData)  # noqa: S101 - what fetch returned
+        built: dict[str, list[Scalar] | list[Histogram]] = {}
+        for family in _COUNTERS:
+            built[family.name] = scalars(family, data.series.get(family.name, {}))
+        for family in _HISTOGRAMS:
+            built[family.name] = histograms(family, data.series.get(family.name, {}))
+        for family, closed in _CLOSED.items():
+            built[family.name] = scalars(family, data.series.get(family.name, {}), closed)
+        if data.oldest is not None:
+            built[_OLDEST_PENDING.name] = [Scalar((), data.oldest)]
+        return built

@@ -1,0 +1,55 @@
+"""Webhooks: deliveries and the HTTP attempts they took, from the webhook ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, cast
+
+from collectors.base import DatabaseCollector, Family, Histogram, Scalar
+from collectors.ledger import Series, histograms, scalars
+
+if TYPE_CHECKING:
+    from collectors.reader import Reader
+
+__all__ = ["WebhookCollector"]
+
+_DELIVERIES: Final = Family(
+    "ains_webhook_deliveries_total",
+    "counter",
+    "Deliveries that reached their end",
+    ("event_type", "status"),
+)
+_DURATION: Final = Family(
+    "ains_webhook_delivery_duration_seconds",
+    "histogram",
+    "Time of each HTTP attempt, from the request to the response or error",
+    ("event_type",),
+    (0.1, 0.5, 1, 2, 5, 10),
+)
+_ATTEMPTS: Final = Family(
+    "ains_webhook_attempts_total", "counter", "HTTP attempts", ("event_type", "outcome")
+)
+_PENDING: Final = Family(
+    "ains_webhook_deliveries_pending", "gauge", "Deliveries waiting for an attempt now"
+)
+
+
+class WebhookCollector(DatabaseCollector):
+    """The families of webhooks."""
+
+    name = "webhooks"
+    families = (_DELIVERIES, _DURATION, _ATTEMPTS, _PENDING)
+
+    async def fetch(self, reader: Reader) -> Mapping[str, Series]:
+        """Read the webhook ledger."""
+        return await reader.ledger("webhook")
+
+    def build(self, data: object) -> dict[str, list[Scalar] | list[Histogram]]:
+        """Turn the ledger's series into those of each family."""
+        series = cast("Mapping[str, Series]", data)
+        return {
+            _DELIVERIES.name: scalars(_DELIVERIES, series.get(_DELIVERIES.name, {})),
+            _DURATION.name: histograms(_DURATION, series.get(_DURATION.name, {})),
+            _ATTEMPTS.name: scalars(_ATTEMPTS, series.get(_ATTEMPTS.name, {})),
+            _PENDING.name: scalars(_PENDING, series.get(_PENDING.name, {}), [()]),
+        }
