@@ -49,9 +49,6 @@ def build_document(groups: Iterable[Routes], version: str) -> Json:
         paths[route.path][route.method.lower()] = _operation(
             route, number, name, schemas, components
         )
-    for number, route in enumerate(routes):
-        if route.query:  # written into the operation's parameters
-            components.pop(_ref_name(schemas[number, "query"]), None)
     tags = {group.tag: group.description for group, _ in visible}
     return {
         "openapi": "3.1.0",
@@ -68,7 +65,7 @@ def build_document(groups: Iterable[Routes], version: str) -> Json:
             for tag, text in tags.items()
         ],
         "paths": dict(paths),
-        "components": {"schemas": dict(sorted(components.items()))},
+        "components": {"schemas": _reachable(paths, components)},
     }
 
 
@@ -104,6 +101,23 @@ def _is_json(route: Route) -> bool:
 
 def _ref_name(schema: Mapping[str, Any]) -> str:
     return str(schema.get("$ref", "")).rpartition("/")[2]
+
+
+def _reachable(paths: object, components: Mapping[str, Json]) -> dict[str, Json]:
+    """Leave out what nothing refers to: query models, which are written out as parameters."""
+    found: dict[str, Json] = {}
+    pending = [paths]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, list):
+            pending += part
+        elif isinstance(part, dict):
+            pending += part.values()
+            name = _ref_name(part)
+            if name in components and name not in found:
+                found[name] = components[name]
+                pending.append(components[name])
+    return dict(sorted(found.items()))
 
 
 def _operation(

@@ -168,6 +168,7 @@ async def own_validation(request: web.Request) -> None:
 
 @service.get("/stream", hidden=True)
 async def stream(request: web.Request) -> web.StreamResponse:
+    request.app[WAITING].append(request)
     response = web.StreamResponse()
     await response.prepare(request)
     await response.write(b"a")
@@ -179,13 +180,13 @@ async def stream(request: web.Request) -> web.StreamResponse:
 @service.get("/wait", hidden=True)
 async def wait(request: web.Request) -> dict[str, str]:
     """Wait until the test opens the gate."""
-    request.app[ENTERED].set()
+    request.app[WAITING].append(request)
     await request.app[GATE].wait()
     return {}
 
 
 GATE = web.AppKey("GATE", asyncio.Event)
-ENTERED = web.AppKey("ENTERED", asyncio.Event)
+WAITING = web.AppKey("WAITING", list[web.Request])
 MAX_BODY = 100_000
 
 
@@ -197,7 +198,7 @@ class Sample:
     client: ClientSession
     metrics: HttpMetrics
     gate: asyncio.Event
-    entered: asyncio.Event
+    waiting: list[web.Request]
 
     async def post(self, body: object) -> tuple[int, Any]:
         """POST ``body``, bytes as they are, to /agents; return status and parsed answer."""
@@ -216,7 +217,8 @@ async def running(*, handler_cancellation: bool = False) -> AsyncIterator[Sample
     """Serve the sample application on a free port."""
     app = web.Application(client_max_size=MAX_BODY)
     gate = app[GATE] = asyncio.Event()
-    entered = app[ENTERED] = asyncio.Event()
+    waiting: list[web.Request] = []
+    app[WAITING] = waiting
     counted = HttpMetrics()
     groups = (service, agents, tasks)
     add_routes(
@@ -234,7 +236,7 @@ async def running(*, handler_cancellation: bool = False) -> AsyncIterator[Sample
         async with ClientSession(
             base_url=f"http://127.0.0.1:{port}/", connector=TCPConnector(force_close=True)
         ) as client:
-            yield Sample(port, client, counted, gate, entered)
+            yield Sample(port, client, counted, gate, waiting)
     finally:
         gate.set()
         await runner.cleanup()
