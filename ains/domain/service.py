@@ -142,6 +142,8 @@ class ServiceState:
     """The database was reached, has the right tables, and the workers run."""
     stopping: bool = False
     """A signal asked it to end; it finishes what it has begun."""
+    on_started: Callable[[], None] = _nothing
+    """Called when ``started`` becomes true."""
     waiting_for: str | None = "The database has not been reached yet."
     """What keeps it from being started; of use to people, and no secret."""
     fatal: str | None = None

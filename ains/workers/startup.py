@@ -73,6 +73,7 @@ class Startup:
         self._start_workers()
         self._state.waiting_for = None
         self._state.started = True
+        self._state.on_started()
 
     async def _prepare(self) -> None:
         before = await migrations.upgrade(self._dsn)

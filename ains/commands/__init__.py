@@ -1,0 +1,1 @@
+"""What the subcommands of `ains` do, one module for each."""

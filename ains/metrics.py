@@ -1,0 +1,93 @@
+"""Connects the collectors, which know nothing of AINS, to this process and its database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+from prometheus_client.registry import Collector
+
+from ains import __version__
+from ains.db.pool import is_pooled
+from ains.domain.service import NAME
+from ains.logs import get_logger
+from collectors.agents import AgentCollector
+from collectors.connection import pool_maker
+from collectors.database import DatabaseUseCollector, PoolState
+from collectors.exporter import InfoCollector
+from collectors.http import HttpCollector
+from collectors.scrape import Scraper
+from collectors.tasks import TaskCollector
+
+if TYPE_CHECKING:
+    from ains.db.pool import Database
+    from ains.settings import Settings
+    from collectors.database import QueryStats
+    from collectors.http import HttpMetrics
+
+__all__ = ["POOLER", "database_scraper", "in_process"]
+
+POOLER: Final[dict[str, bool | None]] = {"auto": None, "on": True, "off": False}
+"""AINS_DATABASE_PGBOUNCER as `Database` has it."""
+
+_CONNECT_SECONDS: Final = 5.0
+
+log = get_logger(__name__)
+
+
+def in_process(
+    settings: Settings, http: HttpMetrics, stats: QueryStats, database: Database
+) -> list[Collector]:
+    """The collectors of what is counted in this process."""
+
+    def pool() -> PoolState:
+        return PoolState(database.active, database.idle, database.max_size)
+
+    return [HttpCollector(http), DatabaseUseCollector(stats, pool), info(settings)]
+
+
+def info(settings: Settings) -> InfoCollector:
+    """What is running."""
+    return InfoCollector(__version__, settings.environment, NAME.lower())
+
+
+def database_scraper(settings: Settings, dsn: str, processes: Sequence[Collector] = ()) -> Scraper:
+    """What scrapes the database of ``dsn``, or the one that AINS_METRICS_DATABASE_URL names.
+
+    Its connections are its own, so that scrapes and the API can't starve each other.
+    """
+    other = settings.metrics_database_url
+    source = dsn if other is None else other.reveal()
+
+    async def connect() -> asyncpg.pool.Pool[asyncpg.Record]:
+        pooler = POOLER[settings.database_pgbouncer]
+        if pooler is None:
+            pooler = await _leads_to_pooler(source)
+        make = pool_maker(
+            source,
+            max_size=settings.metrics_pool_max,
+            pooler=pooler,
+            connect_timeout=_CONNECT_SECONDS,
+        )
+        return await make()
+
+    return Scraper(
+        connect,
+        [TaskCollector(), AgentCollector()],
+        in_process=processes,
+        timeout=settings.scrape_timeout,
+        report=_report,
+    )
+
+
+async def _leads_to_pooler(dsn: str) -> bool:
+    connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, statement_cache_size=0)
+    try:
+        return await is_pooled(connection)
+    finally:
+        await connection.close()
+
+
+def _report(collector: str, error: Exception) -> None:
+    log.warning("scrape failed", collector=collector, error=str(error) or type(error).__name__)
