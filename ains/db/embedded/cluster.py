@@ -217,7 +217,7 @@ def _run_quietly(command: list[str], account: Account | None, text: str = "") ->
     )
     if result.returncode:
         said = "\n".join(result.stdout.strip().splitlines()[-_LAST_LINES:])
-        raise StartFailed(f"{' '.join(command[:2])} failed (exit {result.returncode}):\n{said}")
+        raise StartFailed(f"{command[0]} failed (exit {result.returncode}):\n{said}")
 
 
 def _append(path: Path, text: str) -> None:

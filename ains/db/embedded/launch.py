@@ -27,7 +27,8 @@ from ains.db.embedded.keeper.files import (
     read_postmaster,
 )
 from ains.db.embedded.keeper.process import READY, Spec
-from ains.db.embedded.layout import Layout, locked, tail_of_logs
+from ains.db.embedded.layout import Layout, locked
+from ains.db.embedded.serverlog import ServerLog
 
 __all__ = ["Request", "ensure_running", "prepare", "stop_orphan", "wake_keeper"]
 
@@ -40,7 +41,6 @@ _PORTS_TRIED = 50
 _POLL_SECONDS = 0.02
 _LEFTOVERS_SECONDS = 10.0
 _STOP_SECONDS = 90.0
-_LAST_WORDS_SECONDS = 1.0
 _IN_USE = ("could not bind", "could not create any TCP/IP sockets")
 _LEFTOVER = "pre-existing shared memory block"
 
@@ -140,12 +140,13 @@ def _orphan(layout: Layout) -> Postmaster | None:
 
 def _await_ready(layout: Layout, deadline: float) -> int | None:
     """Wait for a server that has a keeper; returns its port, None when the keeper has gone."""
+    log = ServerLog(layout)
     while is_locked(layout.keeper_lock):
         found = read_postmaster(layout.pgdata)
         if found and found.ready and is_postmaster(found.pid, layout.pgdata):
             return found.port
         if time.monotonic() > deadline:
-            raise _failure(layout, "doesn't get ready")
+            raise _failure(layout, "doesn't get ready", log.tail())
         time.sleep(_POLL_SECONDS)
     return None
 
@@ -166,17 +167,16 @@ def _start_on_a_port(
         if orphan is None and not _is_free(port):
             continue
         options = [*("-c", f"port={port}"), *("-c", "unix_socket_directories=")]
-        while not _start_keeper(layout, [*command, *options], user, deadline):
-            said = _last_words(layout)
+        while (said := _start_keeper(layout, [*command, *options], user, deadline)) is not None:
             if any(sign in said for sign in _IN_USE):
                 break  # somebody took it since we looked: the next one
             if _LEFTOVER not in said or time.monotonic() > leftovers_until:
-                raise _failure(layout, "does not start")
+                raise _failure(layout, "does not start", said)
             time.sleep(_POLL_SECONDS)  # backends of a killed server are still on their way out
         else:
             found = read_postmaster(layout.pgdata)
             if found is None or found.port is None:
-                raise _failure(layout, "has stopped again")
+                raise _failure(layout, "has stopped again", "")
             return found.port
     if chosen := revived_port or request.port:
         raise PortTaken(
@@ -188,8 +188,8 @@ def _start_on_a_port(
 
 def _start_keeper(
     layout: Layout, command: list[str], user: tuple[int, int] | None, deadline: float
-) -> bool:
-    """Start a keeper and wait until the server is ready; False when the server failed."""
+) -> str | None:
+    """Start a keeper and wait until the server is ready; its last words when it failed."""
     spec = Spec(command=command, pgdata=str(layout.pgdata), run=str(layout.run), user=user)
     # At the end of the path: our modules must not hide any of the standard library's.
     package = Path(keeper.__file__).parent
@@ -197,45 +197,32 @@ def _start_keeper(
     boot += f"from {package.name}.process import main; main()"
     if not sys.executable:
         raise EmbeddedError("Python doesn't know its own program; set AINS_DATABASE_URL.")
-    with layout.keeper_log.open("wb") as log:
+    log = ServerLog(layout)
+    with layout.keeper_log.open("wb") as complaints:
         try:
             result = subprocess.run(
                 [sys.executable, "-I", "-S", "-c", boot, json.dumps(spec)],
                 check=False,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=complaints,
                 cwd="/",
                 env=cluster.environment(),
                 start_new_session=True,
                 timeout=max(deadline - time.monotonic(), 1),
             )
         except subprocess.TimeoutExpired:
-            raise _failure(layout, "doesn't get ready") from None
-    return result.stdout.decode() == READY
+            raise _failure(layout, "doesn't get ready", log.tail()) from None
+    return None if result.stdout.decode() == READY else log.last_words()
 
 
-def _failure(layout: Layout, what: str) -> StartFailed:
-    said = _last_words(layout)
+def _failure(layout: Layout, what: str, said: str) -> StartFailed:
     with suppress(OSError):
         said = said or layout.keeper_log.read_text()
     return StartFailed(
         f"PostgreSQL in {layout.root} {what}. It said:\n{said or '(nothing)'}\n"
         f"Its logs are in {layout.pgdata / 'log'}."
     )
-
-
-def _last_words(layout: Layout) -> str:
-    """What the server said before it gave up.
-
-    A process of its own writes its log, and may do so a moment after the server has ended.
-    """
-    deadline = time.monotonic() + _LAST_WORDS_SECONDS
-    while True:
-        said = tail_of_logs(layout)
-        if "FATAL:" in said or "PANIC:" in said or time.monotonic() > deadline:
-            return said
-        time.sleep(_POLL_SECONDS)
 
 
 def _compare_ports(request: Request, port: int) -> None:

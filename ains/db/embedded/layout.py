@@ -14,11 +14,10 @@ from pathlib import Path
 
 from ains.db.embedded.errors import DataDirUnusable, EmbeddedError
 
-__all__ = ["Layout", "Owner", "default_data_dir", "locked", "tail_of_logs"]
+__all__ = ["Layout", "Owner", "default_data_dir", "locked", "write_file"]
 
 _ROOTS_HOME = Path("/var/lib/ains")
 _POLL = 0.02
-_LOG_LINES = 12
 
 
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -193,17 +192,3 @@ class Owner:
             self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
-
-
-def tail_of_logs(layout: Layout) -> str:
-    """The last lines that the server said, from its startup and its newest log; "" without any."""
-    logs = sorted((layout.pgdata / "log").glob("*.log"))[-1:]
-    # A log of an earlier run says nothing of the present failure.
-    with suppress(OSError):
-        started = layout.startup_log.stat().st_ctime
-        logs = [log for log in logs if log.stat().st_mtime >= started - 1]
-    lines: list[str] = []
-    for log in [layout.startup_log, *logs]:
-        with suppress(OSError):
-            lines += log.read_text(errors="replace").splitlines()
-    return "\n".join(lines[-_LOG_LINES:])

@@ -18,7 +18,8 @@ from ains.db.embedded import launch
 from ains.db.embedded.errors import EmbeddedError, StartFailed
 from ains.db.embedded.keeper.files import is_locked, live_owners, read_postmaster
 from ains.db.embedded.launch import Request
-from ains.db.embedded.layout import Layout, Owner, locked, tail_of_logs
+from ains.db.embedded.layout import Layout, Owner, locked
+from ains.db.embedded.serverlog import ServerLog
 
 __all__ = ["EmbeddedPostgres"]
 
@@ -181,6 +182,7 @@ class EmbeddedPostgres:
 
     async def _ensure_database(self, deadline: float) -> None:
         """Connect, and make the database `ains` when it isn't there yet."""
+        log = ServerLog(self._layout)
         while True:
             try:
                 connection = await self._connect("ains")
@@ -194,7 +196,7 @@ class EmbeddedPostgres:
                     raise StartFailed(
                         f"PostgreSQL in {self.data_dir} runs but doesn't answer on 127.0.0.1:"
                         f"{self.port} ({error}). Is it in another container?\n"
-                        f"{tail_of_logs(self._layout)}"
+                        f"{log.tail()}"
                     ) from None
                 await asyncio.sleep(_POLL_SECONDS)
                 continue
@@ -206,7 +208,7 @@ class EmbeddedPostgres:
                 ) from None
             except asyncpg.PostgresError as error:
                 raise StartFailed(
-                    f"PostgreSQL in {self.data_dir} refused: {error}\n{tail_of_logs(self._layout)}"
+                    f"PostgreSQL in {self.data_dir} refused: {error}\n{log.tail()}"
                 ) from error
             await connection.close()
             return
