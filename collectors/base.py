@@ -28,7 +28,7 @@ __all__ = ["DatabaseCollector", "Family", "Histogram", "RowMetric", "Scalar", "f
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
 
-_PLAIN_INTEGERS: Final = 10_000_000  # from here on Go, and prometheus_client, write an exponent
+_PLAIN_INTEGERS: Final = 1_000_000  # from here on Go, and prometheus_client, write an exponent
 
 
 @dataclass(frozen=True, slots=True)

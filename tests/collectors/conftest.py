@@ -1,0 +1,20 @@
+"""A scraper on the test's database."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from collectors.agents import AgentCollector
+from collectors.connection import pool_maker
+from collectors.scrape import Scraper
+from collectors.tasks import TaskCollector
+from collectors.webhooks import WebhookCollector
+
+
+@pytest.fixture
+async def scraper(database_url: str) -> AsyncIterator[Scraper]:
+    scraper = Scraper(
+        pool_maker(database_url), [TaskCollector(), AgentCollector(), WebhookCollector()]
+    )
+    yield scraper
+    await scraper.close()

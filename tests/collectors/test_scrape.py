@@ -1,0 +1,264 @@
+"""One snapshot, one answer, in time, whatever the database does."""
+
+import asyncio
+import time
+
+import asyncpg
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from ains.db.embedded import EmbeddedPostgres, temporary_data_dir
+from ains.db.migrations import upgrade
+from collectors.agents import AgentCollector
+from collectors.connection import pool_maker
+from collectors.exporter import InfoCollector
+from collectors.exposition import metrics_handler
+from collectors.scrape import Scraper
+from collectors.tasks import TaskCollector
+from tests.support.databases import eventually
+from tests.support.scraped import assert_invariants, scrape, total, values
+
+TASK = "INSERT INTO tasks (client_id, task_type, capability_required) VALUES ('c', $1, 'x')"
+
+
+async def test_scrape_agrees_with_the_views(scraper: Scraper, db: asyncpg.Connection) -> None:
+    await db.execute(
+        "INSERT INTO agents (agent_id, display_name, endpoint, public_key, signature, status,"
+        " last_heartbeat) SELECT 'a' || g, 'Agent ' || g, 'http://a', '00', '00', 'AVAILABLE',"
+        " now() FROM generate_series(1, 3) AS g"
+    )
+    await db.execute(
+        "INSERT INTO tasks (client_id, task_type, capability_required, status, assigned_agent_id,"
+        " started_at, completed_at, failure_reason, priority)"
+        " SELECT 'c' || g % 2, 't' || g % 3, 'x',"
+        " (ARRAY['PENDING', 'ASSIGNED', 'ACTIVE', 'COMPLETED', 'FAILED', 'CANCELLED'])[1 + g % 6],"
+        " 'a' || 1 + g % 3, now() - g * interval '1 second', now(), 'timeout', 1 + g % 10"
+        " FROM generate_series(1, 120) AS g"
+    )
+    await db.execute("SELECT metrics.fold(100)")
+    found = await scrape(scraper)
+    assert_invariants(found)
+    views = await db.fetch(
+        "SELECT table_name, array_agg(column_name::text ORDER BY ordinal_position) AS columns"
+        " FROM information_schema.columns WHERE table_schema = 'metrics'"
+        " AND table_name LIKE 'ains%' GROUP BY 1"
+    )
+    compared = 0
+    for view in views:
+        name, columns = view["table_name"], view["columns"]
+        labels = [c for c in columns if c not in {"value", "count", "sum_seconds"}]
+        for row in await db.fetch(f"SELECT * FROM metrics.{name}"):
+            its = tuple(sorted((label, row[label]) for label in labels))
+            if name.endswith("_sum_count"):
+                family = name.removesuffix("_sum_count")
+                expected = {"count": row["count"], "sum": float(row["sum_seconds"])}
+            else:
+                expected = {"bucket" if "le" in labels else "": row["value"]}
+                family = name
+            for suffix, value in expected.items():
+                sample = f"{family}_{suffix}" if suffix else family
+                assert found.get((sample, its), 0) == pytest.approx(value), (sample, its)
+                compared += (sample, its) in found
+    shown = [key for key in found if not key[0].startswith("ains_scrape") and key[0] != "ains_up"]
+    assert compared == len(shown)
+
+
+async def test_closed_label_sets_are_present_at_zero(scraper: Scraper) -> None:
+    found = await scrape(scraper)
+    assert [found["ains_tasks_in_queue", (("priority", str(p)),)] for p in range(1, 11)] == [0] * 10
+    assert found["ains_tasks_in_flight", (("status", "ACTIVE"),)] == 0
+    assert found["ains_tasks_blocked", ()] == 0
+    assert found["ains_agents_by_status", (("status", "SUSPENDED"),)] == 0
+    assert not any(name == "ains_task_oldest_pending_timestamp_seconds" for name, _ in found)
+
+
+async def test_dead_agent_stops_being_active_although_nobody_wrote(
+    scraper: Scraper, db: asyncpg.Connection
+) -> None:
+    await db.execute("UPDATE metrics.settings SET agent_ttl = '0.2 seconds'")
+    await db.execute(
+        "INSERT INTO agents (agent_id, display_name, endpoint, public_key, signature, status,"
+        " last_heartbeat) VALUES ('a', 'A', 'http://a', '00', '00', 'BUSY', now())"
+    )
+
+    async def is_dead() -> bool:
+        return total(await scrape(scraper), "ains_agents_active") == 0
+
+    await eventually(is_dead)
+
+
+async def test_kept_totals_follow_the_fold_and_a_restored_database(
+    scraper: Scraper, db: asyncpg.Connection
+) -> None:
+    for n in range(1, 4):
+        await db.execute(TASK, "t")
+        assert total(await scrape(scraper), "ains_tasks_created_total") == n
+        await db.execute("SELECT metrics.fold()")
+        assert total(await scrape(scraper), "ains_tasks_created_total") == n
+    # An older backup, put back in place.
+    await db.execute("UPDATE metrics.totals SET n = 1, generation = 1")
+    await db.execute("UPDATE metrics.fold_state SET generation = 1")
+    assert total(await scrape(scraper), "ains_tasks_created_total") == 1
+
+
+async def test_hostile_labels_reach_prometheus_whole(
+    scraper: Scraper, db: asyncpg.Connection
+) -> None:
+    hostile = 'a "b" \\ c\nd {e="f"} 🧀'
+    await db.execute(TASK, hostile)
+    assert total(await scrape(scraper), "ains_tasks_created_total", task_type=hostile) == 1
+
+
+async def test_one_failing_collector_leaves_the_others(
+    scraper: Scraper, db: asyncpg.Connection
+) -> None:
+    await db.execute(TASK, "t")
+    await db.execute("DROP VIEW metrics.ains_agent_trust_score")
+    found = await scrape(scraper)
+    assert found["ains_scrape_collector_success", (("collector", "agents"),)] == 0
+    assert found["ains_scrape_collector_success", (("collector", "tasks"),)] == 1
+    assert total(found, "ains_tasks_created_total") == 1
+    assert not any(name.startswith("ains_agents") for name, _ in found)
+
+
+async def test_scrapes_at_once_share_one_answer(scraper: Scraper, db: asyncpg.Connection) -> None:
+    await scraper.scrape()
+    async with db.transaction():
+        await db.execute("LOCK TABLE metrics.fold_state IN ACCESS EXCLUSIVE MODE")
+        sharers = [asyncio.create_task(scraper.scrape()) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        impatient = asyncio.create_task(scraper.scrape(0.05))
+        assert not (await impatient).up
+    snapshots = await asyncio.gather(*sharers)
+    assert snapshots[0].up
+    assert all(snapshot is snapshots[0] for snapshot in snapshots)
+
+
+async def test_locked_table_costs_no_more_than_the_time_limit(
+    scraper: Scraper, db: asyncpg.Connection
+) -> None:
+    await scraper.scrape()
+    async with db.transaction():
+        await db.execute("LOCK TABLE metrics.fold_state IN ACCESS EXCLUSIVE MODE")
+        started = time.perf_counter()
+        snapshot = await scraper.scrape(0.5)
+        assert time.perf_counter() - started < 2
+        assert all(outcome.error for outcome in snapshot.outcomes)
+    assert (await scraper.scrape()).up
+
+
+async def test_abandoned_scrape_is_cancelled_in_the_server(
+    scraper: Scraper, db: asyncpg.Connection, database_url: str
+) -> None:
+    await scraper.scrape()
+
+    async def scraping() -> bool:
+        return bool(
+            await db.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ains metrics'"
+                " AND state = 'active'"
+            )
+        )
+
+    async def idle() -> bool:
+        return not await scraping()
+
+    locker = await asyncpg.connect(database_url)
+    try:
+        async with locker.transaction():
+            await locker.execute("LOCK TABLE metrics.fold_state IN ACCESS EXCLUSIVE MODE")
+            task = asyncio.create_task(scraper.scrape(30))
+            await eventually(scraping)
+            task.cancel()
+            await eventually(idle, 3)
+    finally:
+        await locker.close()
+    assert (await scraper.scrape()).up
+
+
+async def test_killed_connection_costs_no_scrape(scraper: Scraper, db: asyncpg.Connection) -> None:
+    await scraper.scrape()
+    await db.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'ains metrics'"
+    )
+    assert (await scraper.scrape()).up
+
+
+async def test_role_that_may_only_read_the_views_can_scrape(
+    database_url: str, db: asyncpg.Connection
+) -> None:
+    role = f"scraper_{time.time_ns()}"
+    await db.execute(f"CREATE ROLE {role}")
+    try:
+        await db.execute(f"GRANT USAGE ON SCHEMA metrics TO {role}")
+        await db.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA metrics TO {role}")
+        await db.execute(TASK, "t")
+        await db.execute(f"SET ROLE {role}")
+        for ledger in ("task", "chain", "webhook"):
+            await db.fetch(f"SELECT * FROM metrics.{ledger}_tail")
+        assert await db.fetchval("SELECT value FROM metrics.ains_tasks_created_total") == 1
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await db.fetch("SELECT * FROM tasks")
+    finally:
+        await db.execute("RESET ROLE")
+        await db.execute(f"DROP OWNED BY {role}")
+        await db.execute(f"DROP ROLE {role}")
+
+
+async def test_database_that_goes_and_comes_back() -> None:
+    """/metrics answers 200 in time all along, with what the process itself counts."""
+    with temporary_data_dir() as directory:
+        first = await EmbeddedPostgres.start(directory, fast=True)
+        await upgrade(first.dsn)
+        scraper = Scraper(
+            pool_maker(first.dsn),
+            [TaskCollector(), AgentCollector()],
+            in_process=[InfoCollector("1.2.3", "test")],
+        )
+        app = web.Application()
+        app.router.add_get("/metrics", metrics_handler(scraper))
+        async with TestClient(TestServer(app)) as client:
+
+            async def up() -> bool:
+                response = await client.get("/metrics")
+                assert response.status == 200
+                text = await response.text()
+                assert 'ains_application_info{environment="test"' in text
+                is_up = "ains_up 1.0" in text
+                assert ("ains_tasks_in_queue{" in text) == is_up
+                return is_up
+
+            assert await up()
+            await first.stop()
+            assert not await up()
+            second = await EmbeddedPostgres.start(directory, fast=True, port=first.port)
+            await eventually(up)
+            await scraper.close()
+            await second.stop()
+
+
+async def test_head_and_gzip(scraper: Scraper) -> None:
+    app = web.Application()
+    app.router.add_get("/metrics", metrics_handler(scraper))
+    async with TestClient(TestServer(app)) as client:
+        plain = await client.get("/metrics", headers={"Accept-Encoding": "identity"})
+        packed = await client.get("/metrics", headers={"Accept-Encoding": "gzip"})
+        assert "Content-Encoding" not in plain.headers
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert (await packed.text()).splitlines()[0] == (await plain.text()).splitlines()[0]
+        head = await client.head("/metrics")
+        assert head.status == 200
+        one = await client.get("/metrics", params={"name[]": "ains_up"})
+        assert (await one.text()).splitlines()[2:] == ["ains_up 1.0"]
+
+
+def test_description_has_every_family() -> None:
+    async def nowhere() -> "asyncpg.pool.Pool[asyncpg.Record]":
+        raise OSError
+
+    scraper = Scraper(nowhere, [TaskCollector(), AgentCollector()])
+    names = {metric.name for metric in scraper.describe()}
+    assert {"ains_tasks_created", "ains_task_duration_seconds", "ains_up"} <= names
+    assert set(values(scraper.describe())) == {("ains_up", ())}
