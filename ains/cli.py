@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
 from typing import Any
 
@@ -64,10 +66,83 @@ def serve(
         port=port,
         database_url=database_url,
         workers=False if no_workers else None,
+        # The population's requests would bury everything else.
+        access_log=False if demo and "AINS_ACCESS_LOG" not in os.environ else None,
     )
     from ains.commands.serve import run
 
     sys.exit(run(settings, demo=demo))
+
+
+@main.command()
+@_database_url
+def migrate(database_url: str | None) -> None:
+    """Bring the database to the schema that this version needs.
+
+    `ains serve` does so by itself when it starts.
+    """
+    settings = Settings.load(database_url=database_url)
+    from ains.commands.migrate import run
+
+    asyncio.run(run(settings))
+
+
+@main.command()
+@_database_url
+@click.option("--name", "names", multiple=True, help="Print this family only; may be repeated.")
+@click.option("--openmetrics", is_flag=True, help="Print OpenMetrics 1.0, not text 0.0.4.")
+def metrics(database_url: str | None, names: tuple[str, ...], openmetrics: bool) -> None:
+    """Print what Prometheus would scrape, without a server.
+
+    The families that a serving process counts itself (HTTP, its database pool) are not there.
+    Ends with 1 when the database does not answer.
+    """
+    settings = Settings.load(database_url=database_url)
+    from ains.commands.metrics import run
+
+    sys.exit(asyncio.run(run(settings, names, openmetrics=openmetrics)))
+
+
+@main.command()
+@_database_url
+@click.option("--settings", "settings_only", is_flag=True, help="List all settings, nothing else.")
+def doctor(database_url: str | None, settings_only: bool) -> None:
+    """Say what is wrong, and what to do. Ends with 1 when something is.
+
+    Looks at settings, programs, data directory, port, server, schema, clocks, long transactions,
+    the ledger, workers and agents; changes nothing.
+    """
+    from ains.commands.doctor import run
+
+    sys.exit(run(database_url, settings_only=settings_only))
+
+
+@main.group()
+def db() -> None:
+    """Get into the database with psql."""
+
+
+@db.command("url")
+@_database_url
+def db_url(database_url: str | None) -> None:
+    """Print the database's URL, for psql "$(ains db url)"; never the password."""
+    settings = Settings.load(database_url=database_url)
+    from ains.commands.db import url
+
+    click.echo(asyncio.run(url(settings)))
+
+
+@db.command("psql", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def db_psql(arguments: tuple[str, ...]) -> None:
+    """Run psql in the database, with any ARGUMENTS of psql.
+
+    An embedded server that isn't running is started for as long as psql lasts.
+    """
+    settings = Settings.load()
+    from ains.commands.db import psql
+
+    sys.exit(asyncio.run(psql(settings, arguments)))
 
 
 if __name__ == "__main__":

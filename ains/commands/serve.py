@@ -26,7 +26,7 @@ from ains.http.keys import STATE
 from ains.logs import get_logger
 from ains.settings import Settings
 
-__all__ = ["bind", "run"]
+__all__ = ["bind", "run", "url_of"]
 
 _BACKLOG: Final = 1024
 _ANYWHERE: Final = {"0.0.0.0": "localhost", "::": "localhost", "": "localhost"}  # noqa: S104 - only shown
@@ -150,7 +150,7 @@ class _Process:
                     await web.SockSite(runner, listener, backlog=_BACKLOG).start()
                 except OSError as error:
                     raise _refused(error, *listener.getsockname()[:2]) from None
-            url = _url(self._settings.host, self._sockets[0].getsockname()[1])
+            url = url_of(self._settings.host, self._sockets[0].getsockname()[1])
             self._serving = True
             if state.started:
                 _ready(url, source)
@@ -165,7 +165,8 @@ class _Process:
             raise SettingsError(state.fatal)
 
 
-def _url(host: str, port: int) -> str:
+def url_of(host: str, port: int) -> str:
+    """Where people find a server that listens there."""
     shown = _ANYWHERE.get(host, host)
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
