@@ -16,7 +16,7 @@ from ains.http.drain import say_goodbye
 from ains.http.handler import add_routes
 from ains.http.middleware import request_log
 from ains.http.problems import problems
-from ains.http.routes import agents, batch, health, queue, routing, tasks, trust
+from ains.http.routes import agents, batch, health, queue, routing, tasks, trust, webhooks
 from ains.http.routes.metrics import metrics_routes
 from ains.metrics import POOLER, database_scraper, in_process
 from ains.settings import Settings
@@ -27,7 +27,7 @@ from collectors.http import HttpMetrics
 __all__ = ["build_app"]
 
 _QUIET = ("/health", "/health/live", "/health/ready", "/health/startup", "/metrics")
-_API = (agents, trust, tasks, batch, queue, routing, health)
+_API = (agents, trust, tasks, batch, queue, routing, webhooks, health)
 
 
 def build_app(settings: Settings) -> web.Application:

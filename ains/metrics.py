@@ -19,6 +19,7 @@ from collectors.exporter import InfoCollector
 from collectors.http import HttpCollector
 from collectors.scrape import Scraper
 from collectors.tasks import TaskCollector
+from collectors.webhooks import WebhookCollector
 
 if TYPE_CHECKING:
     from ains.db.pool import Database
@@ -74,7 +75,7 @@ def database_scraper(settings: Settings, dsn: str, processes: Sequence[Collector
 
     return Scraper(
         connect,
-        [TaskCollector(), AgentCollector()],
+        [TaskCollector(), AgentCollector(), WebhookCollector()],
         in_process=processes,
         timeout=settings.scrape_timeout,
         report=_report,

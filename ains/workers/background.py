@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from ains.domain.addresses import parse_networks
 from ains.errors import SettingsError
 from ains.logs import get_logger
 from ains.workers.dispatcher import Dispatcher
@@ -17,7 +18,8 @@ from ains.workers.maintenance import Folder
 from ains.workers.runner import Worker, Workers
 from ains.workers.startup import Startup
 from ains.workers.sweeper import Sweeper
-from ains.workers.wakeup import Announcer
+from ains.workers.wakeup import Announcer, Wakeup
+from ains.workers.webhooks import DeliveryOptions, WebhookSender
 
 if TYPE_CHECKING:
     from ains.db.pool import Database
@@ -49,6 +51,7 @@ class Background:
         self._tasks: list[asyncio.Task[None]] = []
         self._listener: Listener | None = None
         self._announcer: Announcer | None = None
+        self._sender: WebhookSender | None = None
         self.wake: Callable[[], None]
         """There may be work for a dispatcher: ours, or that of another process."""
         if settings.workers:
@@ -57,7 +60,13 @@ class Background:
             self.wake = workers[0].wakeup
             sweeper = Sweeper(database, ttl, settings.sweep_interval, self.wake)
             folder = Folder(database, settings.fold_interval)
-            workers += [Worker("sweeper", sweeper.step), Worker("folder", folder.step)]
+            wakeup = Wakeup()
+            self._sender = WebhookSender(database, _delivery_options(settings), wake=wakeup)
+            workers += [
+                Worker("sweeper", sweeper.step),
+                Worker("folder", folder.step),
+                Worker("webhooks", self._sender.step, wakeup),
+            ]
             self._listener = listener = Listener(dsn, self.wake, pooler=pooler)
             state.notifications = lambda: listener.state
         else:
@@ -99,6 +108,17 @@ class Background:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._workers.stop(grace)
+        if self._sender is not None:
+            await self._sender.close()
+
+
+def _delivery_options(settings: Settings) -> DeliveryOptions:
+    return DeliveryOptions(
+        allowed=parse_networks(settings.webhook_allow),
+        delays=settings.webhook_retry_delays,
+        timeout=settings.webhook_timeout,
+        give_up_after=settings.webhook_give_up_after,
+    )
 
 
 def _report(worker: Worker) -> WorkerReport:

@@ -10,8 +10,7 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -29,7 +28,7 @@ from ains.domain.addresses import Network, is_allowed
 from ains.domain.webhooks import Outcome, retry_after, signed_headers
 from ains.errors import AinsError
 
-__all__ = ["AddressBlocked", "DeliveryOptions", "WebhookWorker", "guarded_socket"]
+__all__ = ["AddressBlocked", "DeliveryOptions", "WebhookSender", "guarded_socket"]
 
 _log = structlog.get_logger(__name__)
 
@@ -74,7 +73,7 @@ class DeliveryOptions:
     give_up_after: float = 5 * 86_400.0
     concurrency: int = 64
     per_host: int = 8
-    poll_interval: float = 1.0
+    poll_interval: float = 0.5
     grace: float = 5.0
 
     @property
@@ -83,49 +82,69 @@ class DeliveryOptions:
         return self.timeout * 2 + 30
 
 
-class WebhookWorker:
-    """Sends what falls due until it is cancelled."""
+class WebhookSender:
+    """Sends what falls due, one round of claims after the other."""
 
     def __init__(
         self,
         db: Statements,
         options: DeliveryOptions,
         *,
+        wake: Callable[[], None] = lambda: None,
         resolver: AbstractResolver | None = None,
         randomness: random.Random | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Work on the deliveries in ``db``."""
+        """Work on the deliveries in ``db``.
+
+        Args:
+            db: the database.
+            options: how to send.
+            wake: is called when an attempt has ended, so that there is room for the next round.
+            resolver: of host names, the system's by default.
+            randomness: of the jitter.
+            clock: gives Unix time.
+        """
         self._db = db
         self._options = options
+        self._wake = wake
         self._resolver = resolver
         self._random = randomness or random.Random()  # noqa: S311 - jitter, not secrets
         self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
         self._in_flight: Counter[str] = Counter()
         self._attempts: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
 
-    def wake(self) -> None:
-        """Look for due deliveries now."""
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Claim and send for ever; on cancellation lets running attempts be recorded.
+    async def step(self) -> float:
+        """Claim what is due and start sending it; returns the seconds until the next round.
 
         Raises:
-            DatabaseUnavailable: the database is away; start it again later.
+            DatabaseUnavailable: the database is away; try again later.
         """
-        async with self._session() as session:
-            try:
-                while True:
-                    self._wake.clear()
-                    if not await self._start_due(session):
-                        await self._sleep()
-            finally:
-                await self._finish_attempts()
+        if self._session is None:
+            self._session = self._open()
+        if await self._start_due(self._session):
+            return 0.0
+        due = None if self._attempts else await webhooks.next_due(self._db)
+        pause = self._options.poll_interval
+        return pause if due is None else min(max(due, 0.01), pause)
 
-    @asynccontextmanager
-    async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
+    async def close(self) -> None:
+        """Let the attempts that run be recorded, for a while, and disconnect.
+
+        What is cut off is tried again when its lease runs out.
+        """
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=self._options.grace)
+        late = list(self._attempts)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
             limit=self._options.concurrency,
             limit_per_host=self._options.per_host,
@@ -133,15 +152,13 @@ class WebhookWorker:
             ttl_dns_cache=10,
             socket_factory=guarded_socket(self._options.allowed),
         )
-        async with aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=self._options.timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
-            auto_decompress=True,
             headers={"User-Agent": f"AINS/{__version__}", "Content-Type": "application/json"},
-        ) as session:
-            yield session
+        )
 
     async def _start_due(self, session: aiohttp.ClientSession) -> int:
         """Start an attempt for each delivery that could be claimed; returns how many."""
@@ -149,11 +166,10 @@ class WebhookWorker:
         if room <= 0:
             return 0
         busy = [host for host, count in self._in_flight.items() if count >= self._options.per_host]
-        idle_share = max(1, self._options.per_host // 2)
         claimed = await webhooks.claim(
             self._db,
             lease=self._options.lease,
-            per_host=idle_share,
+            per_host=max(1, self._options.per_host // 2),
             busy_hosts=busy,
             limit=room,
         )
@@ -161,23 +177,12 @@ class WebhookWorker:
             self._in_flight[delivery.host] += 1
             task = asyncio.create_task(self._deliver(session, delivery))
             self._attempts.add(task)
-            task.add_done_callback(self._attempts.discard)
+            task.add_done_callback(self._ended)
         return len(claimed)
 
-    async def _sleep(self) -> None:
-        due = await webhooks.next_due(self._db) if not self._attempts else None
-        wait = self._options.poll_interval if due is None else min(due, self._options.poll_interval)
-        try:
-            async with asyncio.timeout(max(wait, 0.01)):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-
-    async def _finish_attempts(self) -> None:
-        if self._attempts:
-            await asyncio.wait(self._attempts, timeout=self._options.grace)
-        for task in self._attempts:
-            task.cancel()
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._attempts.discard(task)
+        self._wake()
 
     async def _deliver(self, session: aiohttp.ClientSession, delivery: Claimed) -> None:
         try:
@@ -193,7 +198,6 @@ class WebhookWorker:
             self._in_flight[delivery.host] -= 1
             if not self._in_flight[delivery.host]:
                 del self._in_flight[delivery.host]
-            self._wake.set()
 
     async def _attempt(self, session: aiohttp.ClientSession, delivery: Claimed) -> Attempt:
         body = delivery.payload.encode()

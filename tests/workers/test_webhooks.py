@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -18,7 +18,9 @@ from ains.db.pool import Database
 from ains.domain.addresses import parse_networks
 from ains.domain.ids import uuid7
 from ains.domain.webhooks import EVENTS, new_secret
-from ains.workers.webhooks import DeliveryOptions, WebhookWorker
+from ains.workers.runner import Worker, Workers
+from ains.workers.wakeup import Wakeup
+from ains.workers.webhooks import DeliveryOptions, WebhookSender
 
 SECRET = new_secret(bytes(24))
 LOOPBACK = parse_networks(["127.0.0.0/8"])
@@ -98,15 +100,16 @@ async def submit(db: asyncpg.Connection, count: int = 1, agent: str = "a") -> No
 @asynccontextmanager
 async def worker(
     pool: Database, options: DeliveryOptions = FAST, resolver: AbstractResolver | None = None
-) -> AsyncIterator[WebhookWorker]:
-    running = WebhookWorker(pool, options, resolver=resolver)
-    task = asyncio.create_task(running.run())
+) -> AsyncIterator[None]:
+    wakeup = Wakeup()
+    sender = WebhookSender(pool, options, wake=wakeup, resolver=resolver)
+    workers = Workers([Worker("webhooks", sender.step, wakeup)])
+    workers.start()
     try:
-        yield running
+        yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await workers.stop(1)
+        await sender.close()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:

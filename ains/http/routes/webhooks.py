@@ -25,7 +25,7 @@ from ains.errors import Forbidden, NotFound
 from ains.http.handler import Routes
 from ains.http.keys import DB, SETTINGS
 
-routes: Final = Routes(tag="Webhooks")
+routes: Final = Routes("Webhooks", "Who is told what happens to tasks and chains.")
 
 
 @routes.post("/ains/webhooks", errors=(NotFound,))
