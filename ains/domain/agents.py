@@ -29,6 +29,7 @@ from ains.errors import BusinessRule
 MAX_TEXT: Final = 65_536
 """Characters that a description or another free text may have."""
 
+_EXACT: Final = 2**53  # larger ones may have digits that nobody sent
 _UNREACHABLE: Final = frozenset({".", "..", "leaderboard"})
 
 
@@ -268,4 +269,5 @@ def check_signature(agent: RegisterAgent, *, required: bool) -> bool:
 
 def plain(value: float) -> float:
     """``value`` without its fraction when that is zero: 30 instead of 30.0."""
-    return int(value) if value.is_integer() else value
+    exact = value.is_integer() and abs(value) < _EXACT
+    return int(value) if exact else value
