@@ -143,6 +143,6 @@ async def finish(db: Statements, claimed: Claimed, attempt: Attempt, give_up_aft
 
 
 async def next_due(db: Statements) -> float | None:
-    """Seconds until a delivery falls due, None when none waits."""
+    """Seconds until the next delivery falls due, None when none will."""
     seconds: float | None = await db.fetchval(_Q["next_due"])
     return seconds

@@ -10,10 +10,11 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Final, Literal, TypedDict
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from ains.domain.addresses import Network, is_allowed, literal_address
 from ains.domain.types import QueryModel, RequestModel, length

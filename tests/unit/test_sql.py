@@ -1,10 +1,12 @@
 """Named queries: what they are called and counted as."""
 
+import re
 from importlib.resources import files
 
 import pglast
 import pytest
 
+from ains.db.migrations import script_location
 from ains.db.sql import Query, load, parse
 
 NOUNS = sorted(
@@ -49,3 +51,19 @@ def test_ambiguous_file_is_refused(source: str) -> None:
 def test_every_query_is_one_valid_statement(noun: str) -> None:
     for query in load(noun).values():
         assert len(pglast.parse_sql(query.text)) == 1, query.name
+
+
+def test_every_query_is_counted_by_a_table_that_exists() -> None:
+    scripts = (script_location() / "sql").rglob("*.sql")
+    tables = {
+        table
+        for script in scripts
+        for table in re.findall(r"CREATE (?:TABLE|VIEW) \w+\.(\w+)", script.read_text("utf-8"))
+    }
+    named = {(noun, name): query.table for noun in NOUNS for name, query in load(noun).items()}
+    strange = {
+        key: table
+        for key, table in named.items()
+        if table not in tables | {"none", "ains_schema_version"} and not table.startswith("pg_")
+    }
+    assert strange == {}

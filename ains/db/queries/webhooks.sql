@@ -110,7 +110,9 @@ UPDATE webhook_deliveries AS d
    AND d.webhook_id IN (SELECT w.webhook_id FROM webhooks AS w WHERE NOT w.active AND w.webhook_id = $1)
 
 -- name: next_due
--- Seconds until a delivery falls due, NULL when none waits.
-SELECT greatest(0, extract(epoch FROM min(greatest(d.next_attempt_at, d.leased_until)) - now()))::double precision
-  FROM (SELECT d.next_attempt_at, d.leased_until FROM webhook_deliveries AS d
-         WHERE d.status = 'pending' ORDER BY d.next_attempt_at LIMIT 100) AS d
+-- Seconds until the next delivery falls due; what is due already was just claimed, or waits for another.
+-- counts as: SELECT webhook_deliveries
+SELECT extract(epoch FROM d.next_attempt_at - now())::double precision AS seconds
+  FROM webhook_deliveries AS d
+ WHERE d.status = 'pending' AND d.next_attempt_at > now()
+ ORDER BY d.next_attempt_at LIMIT 1
