@@ -1,6 +1,7 @@
 """What is rendered equals prometheus_client's rendering, and what is asked for is what is sent."""
 
 import math
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,9 @@ bounds = st.lists(st.floats(0.001, 1e7), max_size=4, unique=True).map(sorted).ma
 
 @st.composite
 def families(draw: st.DrawFn) -> RowMetric:
-    kind = draw(st.sampled_from(["counter", "gauge", "histogram"]))
+    kind: Literal["counter", "gauge", "histogram"] = draw(
+        st.sampled_from(("counter", "gauge", "histogram"))
+    )
     labels = tuple(draw(st.lists(st.sampled_from(["a", "k", "le_", "z", "m_1"]), unique=True)))
     name = "ains_x_total" if kind == "counter" else "ains_x"
     values = st.tuples(*([hostile] * len(labels)))
