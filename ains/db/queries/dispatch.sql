@@ -77,5 +77,5 @@ SELECT (SELECT count(*) FROM claimed) AS claimed, (SELECT count(*) FROM assigned
 -- The agent that would get such a task now; touches nothing.
 SELECT a.agent_id, a.display_name, a.trust_score,
        a.total_tasks_completed + a.total_tasks_failed AS total_tasks
-  FROM route_candidates($1, $2, 1, 1, $3) AS c
+  FROM route_candidates($1, $2, 1, $3) AS c
   JOIN agents AS a USING (agent_id)

@@ -54,56 +54,95 @@ CREATE TRIGGER agent_capabilities_routes_changed AFTER INSERT OR DELETE OR UPDAT
     ON public.agent_capabilities
     FOR EACH ROW EXECUTE FUNCTION public.agents_routes_changed();
 
-CREATE FUNCTION public.route_candidates(
-    wanted text, strategy text, turns integer, places integer, agent_ttl interval
-) RETURNS TABLE (place bigint, agent_id text)
+CREATE FUNCTION public.route_window(wanted text, places integer) RETURNS text[]
 LANGUAGE plpgsql AS $$
 DECLARE
-    start double precision := random();
+    start  double precision := random();
+    last   double precision;
+    chosen text[];
 BEGIN
-    -- Up to 128 capable agents, from a random place of the ring on: all of them when there are no more,
-    -- a fair sample when there are, so that ten thousand agents cost what 128 do.
-    RETURN QUERY
-    WITH sample AS MATERIALIZED (
-        SELECT w.agent_id FROM (
-            (SELECT r.agent_id FROM public.agent_routes AS r
-              WHERE r.capability = lower(wanted) AND r.position >= start ORDER BY r.position LIMIT 128)
-            UNION ALL
-            (SELECT r.agent_id FROM public.agent_routes AS r
-              WHERE r.capability = lower(wanted) AND r.position < start ORDER BY r.position LIMIT 128)
-        ) AS w LIMIT 128
-    ),
-    ready AS MATERIALIZED (
-        SELECT a.agent_id, a.last_assigned_at, a.trust_score, a.avg_completion_time_seconds,
-               CASE WHEN strategy = 'least_loaded' THEN (
-                   SELECT count(*) FROM public.tasks AS t
-                    WHERE t.assigned_agent_id = a.agent_id AND t.status IN ('ASSIGNED', 'ACTIVE')
-               ) END AS load
-          FROM sample AS s
-          JOIN public.agents AS a ON a.agent_id = s.agent_id
-         WHERE a.status = 'AVAILABLE'
-           AND a.last_heartbeat > now() - agent_ttl
-           AND (strategy <> 'trust_weighted' OR a.trust_score >= 0.3)
-    ),
-    -- An agent's turn k is its k-th task of this batch. trust_weighted is a race of Poisson processes whose
-    -- rates are the trusts: the order of arrivals is a sequence of independent draws weighted by trust.
-    ranked AS (
-        SELECT r.agent_id, k, r.last_assigned_at,
-               CASE strategy
-                   WHEN 'least_loaded' THEN r.load + k
-                   WHEN 'trust_weighted' THEN sum(-ln(1 - random()) / r.trust_score) OVER (PARTITION BY r.agent_id ORDER BY k)
-                   WHEN 'fastest_response' THEN coalesce(r.avg_completion_time_seconds, -1)
-                   ELSE k
-               END AS rank
-          FROM ready AS r CROSS JOIN generate_series(0, turns - 1) AS k
-    )
-    SELECT row_number() OVER (ORDER BY c.rank, c.k, c.last_assigned_at NULLS FIRST, c.agent_id), c.agent_id
-      FROM ranked AS c
-     ORDER BY 1
-     LIMIT places;
+    -- For one task, 32 of a large fleet are enough to choose from. When that many stand within a quarter
+    -- of the ring, there are more than about 128 in all; otherwise it is cheap to look at every one.
+    IF places = 1 THEN
+        SELECT array_agg(w.agent_id), max(w.position) INTO chosen, last
+          FROM (SELECT r.agent_id, r.position FROM public.agent_routes AS r
+                 WHERE r.capability = lower(wanted) AND r.position >= start ORDER BY r.position LIMIT 32) AS w;
+        IF cardinality(chosen) = 32 AND last - start < 0.25 THEN
+            RETURN chosen;
+        END IF;
+    END IF;
+    RETURN ARRAY(
+        SELECT w.agent_id
+          FROM ((SELECT r.agent_id FROM public.agent_routes AS r
+                  WHERE r.capability = lower(wanted) AND r.position >= start ORDER BY r.position LIMIT 128)
+                UNION ALL
+                (SELECT r.agent_id FROM public.agent_routes AS r
+                  WHERE r.capability = lower(wanted) AND r.position < start ORDER BY r.position LIMIT 128)
+                LIMIT 128) AS w
+    );
 END $$;
-COMMENT ON FUNCTION public.route_candidates(text, text, integer, integer, interval) IS
-    'Agents in the order in which they get the next tasks that need this capability; an agent may appear up to turns times. Changes nothing.';
+COMMENT ON FUNCTION public.route_window(text, integer) IS
+    'Agents to choose from, from a random place of the ring on: every one that offers the capability while they are few, 128 of many, 32 of many for a single task. So ten thousand agents cost little more than ten.';
+
+CREATE FUNCTION public.route_candidates(wanted text, strategy text, places integer, agent_ttl interval)
+RETURNS TABLE (place bigint, agent_id text)
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    choice text[] := public.route_window(wanted, places);
+BEGIN
+    -- An agent's turn k is its k-th task of this batch. Each strategy makes as many turns as can be needed.
+    CASE strategy
+    WHEN 'least_loaded' THEN
+        -- Water that fills the valleys: nobody ends above this level.
+        RETURN QUERY
+        SELECT row_number() OVER (ORDER BY r.load + k, k, r.last_assigned_at NULLS FIRST, r.agent_id), r.agent_id
+          FROM (SELECT a.agent_id, a.last_assigned_at, t.load,
+                       least(min(t.load) OVER () + places,
+                             max(t.load) OVER () + (places - 1) / count(*) OVER () + 1) AS level
+                  FROM public.agents AS a
+                 CROSS JOIN LATERAL (
+                       SELECT count(*) AS load FROM public.tasks AS t
+                        WHERE t.assigned_agent_id = a.agent_id AND t.status IN ('ASSIGNED', 'ACTIVE')
+                       OFFSET 0) AS t
+                 WHERE a.agent_id = ANY (choice) AND a.status = 'AVAILABLE' AND a.last_heartbeat > now() - agent_ttl) AS r
+         CROSS JOIN generate_series(0, r.level - r.load - 1) AS k
+         ORDER BY 1 LIMIT places;
+    WHEN 'trust_weighted' THEN
+        -- Independent draws: a random point of the line on which every agent has its trust as length.
+        RETURN QUERY
+        SELECT p, r.agents[1 + width_bucket(random() * r.bounds[cardinality(r.bounds)], r.bounds)]
+          FROM (SELECT array_agg(a.agent_id ORDER BY a.bound) AS agents, array_agg(a.bound ORDER BY a.bound) AS bounds
+                  FROM (SELECT a.agent_id, sum(a.trust_score) OVER (ORDER BY a.agent_id) AS bound
+                          FROM public.agents AS a
+                         WHERE a.agent_id = ANY (choice) AND a.status = 'AVAILABLE' AND a.last_heartbeat > now() - agent_ttl
+                           AND a.trust_score >= 0.3) AS a) AS r
+         CROSS JOIN generate_series(1::bigint, places) AS p
+         WHERE r.agents IS NOT NULL;
+    WHEN 'fastest_response' THEN
+        RETURN QUERY
+        SELECT row_number() OVER (ORDER BY k, r.last_assigned_at NULLS FIRST, r.agent_id), r.agent_id
+          FROM (SELECT a.agent_id, a.last_assigned_at, count(*) OVER () AS fastest
+                  FROM (SELECT a.agent_id, a.last_assigned_at,
+                               rank() OVER (ORDER BY a.avg_completion_time_seconds NULLS FIRST) AS rank
+                          FROM public.agents AS a
+                         WHERE a.agent_id = ANY (choice) AND a.status = 'AVAILABLE' AND a.last_heartbeat > now() - agent_ttl) AS a
+                 WHERE a.rank = 1) AS r
+         CROSS JOIN generate_series(0, (places - 1) / r.fastest) AS k
+         ORDER BY 1 LIMIT places;
+    ELSE
+        RETURN QUERY
+        SELECT row_number() OVER (ORDER BY k, r.last_assigned_at NULLS FIRST, r.agent_id), r.agent_id
+          FROM (SELECT a.agent_id, a.last_assigned_at, count(*) OVER () AS agents
+                  FROM public.agents AS a
+                 WHERE a.agent_id = ANY (choice) AND a.status = 'AVAILABLE' AND a.last_heartbeat > now() - agent_ttl) AS r
+         CROSS JOIN generate_series(0, (places - 1) / r.agents) AS k
+         ORDER BY 1 LIMIT places;
+    END CASE;
+END $$;
+COMMENT ON FUNCTION public.route_candidates(text, text, integer, interval) IS
+    'The agents that get the next places tasks that need this capability, in their order. Changes nothing.';
 
 CREATE FUNCTION public.route_agents(
     wanted text, strategy text, places integer, agent_ttl interval
@@ -111,38 +150,43 @@ CREATE FUNCTION public.route_agents(
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    start  double precision := random();
+    choice text[];
     picked text[];
 BEGIN
     IF places = 1 AND strategy = 'round_robin' THEN
-        -- The common case, by hand: the same choice as route_candidates() makes, but an agent that is just
-        -- being given a task by somebody else is passed over instead of being given a second one.
-        SELECT ARRAY[a.agent_id] INTO picked
-          FROM ((SELECT r.agent_id FROM public.agent_routes AS r
-                  WHERE r.capability = lower(wanted) AND r.position >= start ORDER BY r.position LIMIT 128)
-                UNION ALL
-                (SELECT r.agent_id FROM public.agent_routes AS r
-                  WHERE r.capability = lower(wanted) AND r.position < start ORDER BY r.position LIMIT 128)
-                LIMIT 128) AS w
-          JOIN public.agents AS a ON a.agent_id = w.agent_id
-         WHERE a.status = 'AVAILABLE' AND a.last_heartbeat > now() - agent_ttl
-         ORDER BY a.last_assigned_at NULLS FIRST
-         LIMIT 1 FOR NO KEY UPDATE OF a SKIP LOCKED;
-        IF FOUND THEN
-            UPDATE public.agents AS a SET last_assigned_at = clock_timestamp() WHERE a.agent_id = picked[1];
-            place := 1;
-            agent_id := picked[1];
-            RETURN NEXT;
+        -- The common case. An agent that is just being given a task by somebody else is passed over, and
+        -- is given a second one only when all are.
+        choice := public.route_window(wanted, 1);
+        IF cardinality(choice) = 0 THEN
             RETURN;
         END IF;
+        UPDATE public.agents AS a
+           SET last_assigned_at = clock_timestamp()
+         WHERE a.agent_id = (
+               SELECT b.agent_id FROM public.agents AS b
+                WHERE b.agent_id = ANY (choice) AND b.status = 'AVAILABLE' AND b.last_heartbeat > now() - agent_ttl
+                ORDER BY b.last_assigned_at NULLS FIRST, b.agent_id
+                LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
+        RETURNING a.agent_id INTO agent_id;
+        IF agent_id IS NULL THEN
+            SELECT b.agent_id INTO agent_id FROM public.agents AS b
+             WHERE b.agent_id = ANY (choice) AND b.status = 'AVAILABLE' AND b.last_heartbeat > now() - agent_ttl
+             ORDER BY random() LIMIT 1;
+        END IF;
+        IF agent_id IS NOT NULL THEN
+            place := 1;
+            RETURN NEXT;
+        END IF;
+        RETURN;
     END IF;
     SELECT array_agg(c.agent_id ORDER BY c.place) INTO picked
-      FROM public.route_candidates(wanted, strategy, places, places, agent_ttl) AS c;
+      FROM public.route_candidates(wanted, strategy, places, agent_ttl) AS c;
     -- Notes the choice on those rows that are free: waiting for a lock would cost more than it is worth.
     UPDATE public.agents AS a
        SET last_assigned_at = clock_timestamp() + l.last_place * interval '1 microsecond'
-      FROM (SELECT f.agent_id, array_position(picked, f.agent_id) AS last_place
-              FROM (SELECT b.agent_id FROM public.agents AS b
+      FROM (SELECT f.agent_id, f.last_place
+              FROM (SELECT b.agent_id, array_position(picked, b.agent_id) AS last_place
+                      FROM public.agents AS b
                      WHERE b.agent_id = ANY (picked) FOR NO KEY UPDATE SKIP LOCKED) AS f) AS l
      WHERE a.agent_id = l.agent_id;
     RETURN QUERY
