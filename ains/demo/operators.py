@@ -63,8 +63,8 @@ async def buggy_script(ains: AinsClient, rng: random.Random) -> None:
 async def overture(ains: AinsClient) -> None:
     """Let everything happen once within seconds, so that no metric has to be waited for.
 
-    A task that fails, is retried and succeeds; one that runs out of time; one that expires in the
-    queue and is reopened by hand; one that is cancelled; a change of trust.
+    A task that fails and is tried again; one that fails for good; one that runs out of time; one
+    that expires in the queue and is reopened by hand; one that is cancelled; a change of trust.
     """
     me = "stage-manager"
     with suppress(Conflict):

@@ -13,6 +13,7 @@ from ains.demo.agents import live
 from ains.demo.clients import Mood, submit_for
 from ains.demo.operators import buggy_script, operate, overture
 from ains.demo.population import AGENTS, CLIENTS
+from ains.demo.studio import produce
 
 __all__ = ["run"]
 
@@ -54,6 +55,7 @@ def _populate(group: asyncio.TaskGroup, ains: AinsClient, root: random.Random) -
         settle(profile.agent_id, partial(live, profile, ains))
     for client in CLIENTS:
         settle(client.client_id, partial(submit_for, client, ains, mood))
+    settle("video-studio", partial(produce, ains, mood))
     settle("operator", partial(operate, ains, mood))
     settle("buggy-script", partial(buggy_script, ains))
     group.create_task(_once("overture", partial(overture, ains), rng("overture")))

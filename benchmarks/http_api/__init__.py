@@ -1,0 +1,1 @@
+"""How fast the API is, against bare handlers in the same run."""

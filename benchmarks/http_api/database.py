@@ -1,0 +1,142 @@
+"""The databases of the benchmark: a cluster, agents, a past."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from ains.db.embedded import EmbeddedPostgres, temporary_data_dir
+from ains.db.migrations import upgrade
+
+__all__ = ["CAPABILITY", "CLIENT", "Cluster", "add_agents", "add_past", "clear", "running_cluster"]
+
+CAPABILITY: Final = "benchmark"
+CLIENT: Final = "bench-client"
+
+_AGENTS: Final = """
+    INSERT INTO agents
+        (agent_id, display_name, endpoint, public_key, signature, status, last_heartbeat)
+    SELECT 'bench-agent-' || i, 'Agent ' || i, 'http://localhost', '00', '00', 'AVAILABLE', now()
+      FROM generate_series(1, $1) AS i
+"""
+_CLIENT: Final = """
+    INSERT INTO agents (agent_id, display_name, endpoint, public_key, signature)
+    VALUES ($1, 'Client', 'http://localhost', '00', '00')
+"""
+_CAPABILITIES: Final = """
+    INSERT INTO agent_capabilities
+        (agent_id, name, description, input_schema, output_schema, pricing_model, price,
+         latency_p99_ms, availability_percent, signature)
+    SELECT a.agent_id, $1, '', '{}', '{}', 'free', 0, 100, 99, '00'
+      FROM agents AS a WHERE a.status = 'AVAILABLE'
+"""
+# Ten thousand at a time, as batches would have come: triggers write the ledger, totals and trust.
+_PAST: Final = """
+    INSERT INTO tasks (client_id, task_type, capability_required, status, assigned_agent_id,
+                       last_agent_id, input_data, result_data, created_at, queued_at, assigned_at,
+                       started_at, completed_at, updated_at)
+    SELECT 'client-' || i % 20, 'type-' || i % 10, $1, 'COMPLETED', agent, agent,
+           '{"text": "what there was to do"}', '{"text": "what came of it"}',
+           at, at, at + interval '1 second', at + interval '2 seconds', at + interval '9 seconds',
+           at + interval '9 seconds'
+      FROM generate_series($2::integer, $2::integer + 9999) AS i
+     CROSS JOIN LATERAL (SELECT 'bench-agent-' || 1 + i % $3 AS agent,
+                                now() - interval '30 days' + i * interval '2 seconds' AS at) AS x
+"""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A PostgreSQL server; ``pid`` is its postmaster's where that is on this machine."""
+
+    url: str
+    pid: int | None
+    version: str
+
+    def database(self, name: str) -> str:
+        """The URL of another database of the same server."""
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(path=f"/{name}"))
+
+    async def create(self, name: str) -> str:
+        """Make a fresh database with the schema of AINS and return its URL."""
+        await self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await self._execute(f'CREATE DATABASE "{name}"')
+        await upgrade(self.database(name))
+        return self.database(name)
+
+    async def drop(self, name: str) -> None:
+        """Remove a database again."""
+        await self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    async def _execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+@asynccontextmanager
+async def running_cluster(url: str | None) -> AsyncIterator[Cluster]:
+    """Lend the server of ``url``, or the one that ``ains serve`` would start, durable as there."""
+    if url is not None:
+        yield Cluster(url, None, await _version(url))
+        return
+    os.environ.pop("AINS_DATABASE_URL", None)
+    with temporary_data_dir() as place:
+        async with await EmbeddedPostgres.start(place) as server:
+            yield Cluster(server.dsn, server.pid, await _version(server.dsn))
+
+
+async def _version(url: str) -> str:
+    connection = await asyncpg.connect(url)
+    try:
+        return "PostgreSQL {}, fsync {}, synchronous_commit {}".format(
+            *[
+                await connection.fetchval(f"SHOW {name}")
+                for name in ("server_version", "fsync", "synchronous_commit")
+            ]
+        )
+    finally:
+        await connection.close()
+
+
+async def add_agents(url: str, number: int) -> None:
+    """Add agents that are AVAILABLE and capable, and one that may be a client."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(_CLIENT, CLIENT)
+        await connection.execute(_AGENTS, number)
+        await connection.execute(_CAPABILITIES, CAPABILITY)
+        await connection.execute("VACUUM ANALYZE")
+    finally:
+        await connection.close()
+
+
+async def add_past(url: str, tasks: int, agents: int) -> None:
+    """Add COMPLETED tasks, in steps of 10,000, and everything that their completion entailed."""
+    connection = await asyncpg.connect(url)
+    try:
+        for first in range(0, tasks, 10_000):
+            await connection.execute(_PAST, CAPABILITY, first, agents)
+            while await connection.fetchval("SELECT metrics.fold(50000)"):
+                pass
+        await connection.execute("VACUUM ANALYZE")
+    finally:
+        await connection.close()
+
+
+async def clear(url: str) -> None:
+    """Take away what a measurement has left behind."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(
+            "DELETE FROM tasks WHERE status IN ('PENDING', 'ASSIGNED', 'ACTIVE')"
+        )
+    finally:
+        await connection.close()
