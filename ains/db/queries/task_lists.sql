@@ -4,8 +4,9 @@
 --
 -- $1 statuses, $2 and $3 created_at and task_id of the last task seen (NULL on the first page), $4 limit,
 -- $5 offset, $6 how far to count, $7 ... the filters. One row more than the limit tells that another page
--- follows; a page without tasks is one row of NULLs beside the total. OFFSET 0 keeps lookups by index what
--- they are: plans are made without knowing the limit, and would rather read the whole table.
+-- follows; a page without tasks is one row of NULLs beside the total. ORDER BY in the count and OFFSET 0
+-- in the lookup keep them on their indexes: plans are made without knowing the parameters, and would
+-- rather read the whole table.
 
 -- name: list_all
 -- counts as: SELECT tasks
@@ -30,7 +31,8 @@ counted AS (
       FROM (SELECT FROM unnest($1::text[]) AS s (status)
              CROSS JOIN LATERAL (SELECT FROM tasks AS t
                                   WHERE t.status = s.status
-                                 OFFSET 0) AS matching
+                                  ORDER BY t.created_at DESC, t.task_id DESC
+                                  LIMIT $6::bigint) AS matching
              LIMIT $6::bigint) AS seen
 )
 SELECT counted.total, t.*
@@ -70,7 +72,8 @@ counted AS (
              CROSS JOIN LATERAL (SELECT FROM tasks AS t
                                   WHERE t.client_id = $7
                                     AND t.status = s.status
-                                 OFFSET 0) AS matching
+                                  ORDER BY t.created_at DESC, t.task_id DESC
+                                  LIMIT $6::bigint) AS matching
              LIMIT $6::bigint) AS seen
 )
 SELECT counted.total, t.*
@@ -110,7 +113,8 @@ counted AS (
              CROSS JOIN LATERAL (SELECT FROM tasks AS t
                                   WHERE t.task_type = $7
                                     AND t.status = s.status
-                                 OFFSET 0) AS matching
+                                  ORDER BY t.created_at DESC, t.task_id DESC
+                                  LIMIT $6::bigint) AS matching
              LIMIT $6::bigint) AS seen
 )
 SELECT counted.total, t.*
@@ -151,7 +155,8 @@ counted AS (
              CROSS JOIN LATERAL (SELECT FROM tasks AS t
                                   WHERE t.assigned_agent_id = $7
                                     AND t.status = s.status
-                                 OFFSET 0) AS matching
+                                  ORDER BY t.created_at DESC, t.task_id DESC
+                                  LIMIT $6::bigint) AS matching
              LIMIT $6::bigint) AS seen
 )
 SELECT counted.total, t.*
@@ -193,7 +198,8 @@ counted AS (
                                   WHERE t.client_id = $7
                                     AND t.task_type = $8
                                     AND t.status = s.status
-                                 OFFSET 0) AS matching
+                                  ORDER BY t.created_at DESC, t.task_id DESC
+                                  LIMIT $6::bigint) AS matching
              LIMIT $6::bigint) AS seen
 )
 SELECT counted.total, t.*
@@ -238,7 +244,8 @@ counted AS (
                                     AND t.status = s.status
                                     AND ($8::text IS NULL OR t.client_id = $8)
                                     AND ($9::text IS NULL OR t.task_type = $9)
-                                 OFFSET 0) AS matching
+                                  ORDER BY t.created_at DESC, t.task_id DESC
+                                  LIMIT $6::bigint) AS matching
              LIMIT $6::bigint) AS seen
 )
 SELECT counted.total, t.*
