@@ -80,9 +80,13 @@ async def test_paths_without_a_route_share_one_endpoint(sample: Sample) -> None:
 
 
 async def test_a_wrong_method_counts_at_its_path(sample: Sample) -> None:
-    async with sample.client.put("/agents/a"):
-        pass
-    assert requests(sample.metrics) == {("PUT", "/agents/{agent_id}", "405"): 1}
+    for method in ("PUT", "PATCH", "PUT"):
+        async with sample.client.request(method, "/agents/a"):
+            pass
+    assert requests(sample.metrics) == {
+        ("PUT", "/agents/{agent_id}", "405"): 2,
+        ("PATCH", "/agents/{agent_id}", "405"): 1,
+    }
 
 
 async def test_unknown_methods_share_one_label(sample: Sample) -> None:
@@ -111,10 +115,11 @@ async def test_a_handler_that_raises_counts_as_500(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(RuntimeError(), "500"), (web.HTTPConflict(), "409")]
+    ("error", "status"),
+    [(RuntimeError(), "500"), (web.HTTPConflict(), "409"), (asyncio.CancelledError(), "499")],
 )
 async def test_an_error_that_nobody_handles_is_counted_and_passed_on(
-    error: Exception, status: str
+    error: BaseException, status: str
 ) -> None:
     metrics = HttpMetrics()
 

@@ -100,9 +100,9 @@ async def listing(request: web.Request, query: AgentQuery) -> dict[str, Any]:
 
 
 @agents.get("/agents/first")
-async def first(request: web.Request) -> AgentQuery:
+async def first(request: web.Request) -> Reason:
     """Return a model."""
-    return AgentQuery()
+    return Reason(reason="first")
 
 
 @agents.get("/agents/{agent_id}")

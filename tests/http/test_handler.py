@@ -2,10 +2,12 @@
 
 import json
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import pytest
 from aiohttp import web
-from pydantic import BaseModel, field_serializer
+from pydantic import BaseModel, Field, field_serializer
+from yarl import URL
 
 from ains.domain.types import RequestModel
 from ains.http.handler import Routes, add_routes
@@ -204,7 +206,7 @@ async def test_numbers_in_paths(sample: Sample, text: str, status: int) -> None:
 
 async def test_a_static_path_wins_over_a_parameter(sample: Sample) -> None:
     _, answer = await sample.get("/agents/first")
-    assert answer == {"status": None, "text": None, "tags": [], "limit": 10, "offset": 0}
+    assert answer == {"reason": "first"}
 
 
 @pytest.mark.parametrize(
@@ -235,10 +237,33 @@ async def test_another_method_is_405_with_allow(sample: Sample) -> None:
         assert response.status == 405
 
 
-async def test_an_unknown_path_is_404(sample: Sample) -> None:
-    status, answer = await sample.get("/no/such/path")
-    assert status == 404
-    assert answer["detail"] == "No route has the path '/no/such/path'."
+@pytest.mark.parametrize("path", ["/no/such/path", "/x%0Ay", "/agents/", "/agents/a/b"])
+async def test_an_unknown_path_is_404(sample: Sample, path: str) -> None:
+    async with sample.client.get(URL(path, encoded=True)) as response:
+        assert response.status == 404
+        assert response.content_type == "application/problem+json"
+        detail = (await response.json(content_type=None))["detail"]
+        assert detail == f"No route has the path {unquote(path)!r}."
+
+
+@pytest.mark.parametrize(
+    ("path", "agent_id"),
+    [
+        ("/agents/a%2Fb", "a/b"),
+        ("/agents/%7Ba%7D", "{a}"),
+        ("/agents/%E2%82%AC%20%0A", "€ \n"),
+        ("/agents/%00", None),
+        ("/agents/a%00b", None),
+    ],
+)
+async def test_ids_in_paths_may_be_any_text(
+    sample: Sample, path: str, agent_id: str | None
+) -> None:
+    async with sample.client.get(URL(path, encoded=True)) as response:
+        if agent_id is None:  # no text has a NUL character, so nothing has this id
+            assert response.status == 404
+        else:
+            assert await response.json() == {"agent_id": agent_id}
 
 
 def _add(function: Any, path: str = "/x/{name}") -> None:
@@ -247,8 +272,12 @@ def _add(function: Any, path: str = "/x/{name}") -> None:
     add_routes(web.Application(), routes)
 
 
-class Unbounded(RequestModel):
-    nested: Annotated[dict[str, list[int]] | None, "…"] = None
+class UnboundedList(RequestModel):
+    nested: Annotated[list[Annotated[list[int], Field(max_length=9)]] | None, "…"] = None
+
+
+class UnboundedMapping(RequestModel):
+    numbers: dict[str, int]
 
 
 class Lax(BaseModel):
@@ -263,7 +292,8 @@ class Changed(BaseModel):
         return 2 * value
 
 
-async def _unbounded(request: web.Request, body: Unbounded) -> None: ...
+async def _unbounded(request: web.Request, body: UnboundedList) -> None: ...
+async def _unbounded_too(request: web.Request, body: UnboundedMapping) -> None: ...
 async def _lax(request: web.Request, body: Lax) -> None: ...
 async def _no_such_parameter(request: web.Request, other: str) -> None: ...
 async def _no_query_model(request: web.Request, query: Lax) -> None: ...
@@ -277,7 +307,8 @@ async def _float_in_path(request: web.Request, name: float) -> None: ...
 @pytest.mark.parametrize(
     ("function", "complaint"),
     [
-        (_unbounded, "needs a maximum length"),
+        (_unbounded, "nested.* needs a maximum length"),
+        (_unbounded_too, "numbers needs a maximum length"),
         (_lax, "must be strict"),
         (_no_such_parameter, "has no parameter other"),
         (_no_query_model, "must be a QueryModel"),
