@@ -16,7 +16,18 @@ from ains.http.drain import say_goodbye
 from ains.http.handler import add_routes
 from ains.http.middleware import request_log
 from ains.http.problems import problems
-from ains.http.routes import agents, batch, health, queue, routing, tasks, trust, webhooks
+from ains.http.routes import (
+    agents,
+    batch,
+    chains,
+    dependencies,
+    health,
+    queue,
+    routing,
+    tasks,
+    trust,
+    webhooks,
+)
 from ains.http.routes.metrics import metrics_routes
 from ains.metrics import POOLER, database_scraper, in_process
 from ains.settings import Settings
@@ -24,10 +35,21 @@ from ains.workers.background import Background
 from collectors.database import QueryStats
 from collectors.http import HttpMetrics
 
-__all__ = ["build_app"]
+__all__ = ["API", "build_app"]
 
 _QUIET = ("/health", "/health/live", "/health/ready", "/health/startup", "/metrics")
-_API = (agents, trust, tasks, batch, queue, routing, webhooks, health)
+API = (
+    agents,
+    trust,
+    tasks,
+    batch,
+    dependencies,
+    chains,
+    queue,
+    routing,
+    webhooks,
+    health,
+)
 
 
 def build_app(settings: Settings) -> web.Application:
@@ -70,7 +92,7 @@ def build_app(settings: Settings) -> web.Application:
     app[keys.STATE] = state
     app[keys.WAKE] = background.wake
     app.cleanup_ctx.extend([connections, workers])
-    groups = [*(module.routes for module in _API), metrics_routes(scraper)]
+    groups = [*(module.routes for module in API), metrics_routes(scraper)]
     add_routes(
         app,
         *groups,

@@ -13,6 +13,7 @@ from ains.db.pool import is_pooled
 from ains.domain.service import NAME
 from ains.logs import get_logger
 from collectors.agents import AgentCollector
+from collectors.chains import ChainCollector
 from collectors.connection import pool_maker
 from collectors.database import DatabaseUseCollector, PoolState
 from collectors.exporter import InfoCollector
@@ -75,7 +76,7 @@ def database_scraper(settings: Settings, dsn: str, processes: Sequence[Collector
 
     return Scraper(
         connect,
-        [TaskCollector(), AgentCollector(), WebhookCollector()],
+        [TaskCollector(), AgentCollector(), ChainCollector(), WebhookCollector()],
         in_process=processes,
         timeout=settings.scrape_timeout,
         report=_report,

@@ -6,6 +6,7 @@ from typing import Final, Self
 from pydantic import TypeAdapter
 
 from ains.client.agents import AgentsApi
+from ains.client.chains import ChainsApi, WebhooksApi
 from ains.client.models import Health
 from ains.client.tasks import TasksApi
 from ains.client.transport import RetryPolicy, Transport
@@ -44,6 +45,8 @@ class AinsClient:
         )
         self.agents: Final = AgentsApi(self._transport)
         self.tasks: Final = TasksApi(self._transport)
+        self.chains: Final = ChainsApi(self._transport)
+        self.webhooks: Final = WebhooksApi(self._transport)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from collectors.agents import AgentCollector
+from collectors.chains import ChainCollector
 from collectors.connection import pool_maker
 from collectors.scrape import Scraper
 from collectors.tasks import TaskCollector
@@ -14,7 +15,8 @@ from collectors.webhooks import WebhookCollector
 @pytest.fixture
 async def scraper(database_url: str) -> AsyncIterator[Scraper]:
     scraper = Scraper(
-        pool_maker(database_url), [TaskCollector(), AgentCollector(), WebhookCollector()]
+        pool_maker(database_url),
+        [TaskCollector(), AgentCollector(), ChainCollector(), WebhookCollector()],
     )
     yield scraper
     await scraper.close()
