@@ -188,7 +188,11 @@ def reset_password(layout: Layout, binaries: Binaries, account: Account | None) 
 
 def write_settings(layout: Layout, *, fast: bool) -> None:
     """Write ``ains.conf``, which the server reads at its start."""
-    write_file(layout.config, _SETTINGS + (_FAST if fast else _DURABLE), 0o644)
+    settings = _SETTINGS + (_FAST if fast else _DURABLE)
+    with suppress(FileNotFoundError):
+        if layout.config.read_text() == settings:
+            return  # a server should start on a full disk, too
+    write_file(layout.config, settings, 0o644)
 
 
 def _locale_options(major: int) -> list[str]:

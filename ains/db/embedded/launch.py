@@ -6,13 +6,12 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +106,8 @@ def ensure_running(request: Request, deadline: float, revived_port: int | None =
     if port != remembered:
         if remembered is not None and request.port is None:
             _log.warning("Port %s of PostgreSQL is taken; it has %s now", remembered, port)
-        layout.port.write_text(f"{port}\n")
+        with suppress(OSError):  # a full disk; the next start may take another one then
+            layout.port.write_text(f"{port}\n")
     return port
 
 
@@ -164,12 +164,10 @@ def _start_on_a_port(
     adopted_port = orphan.port if orphan else None
     # An adopted server that has to be restarted keeps its port, too.
     for port in _ports(layout, adopted_port or revived_port or request.port):
-        if orphan is None and not _is_free(port):
-            continue
         options = [*("-c", f"port={port}"), *("-c", "unix_socket_directories=")]
         while (said := _start_keeper(layout, [*command, *options], user, deadline)) is not None:
             if any(sign in said for sign in _IN_USE):
-                break  # somebody took it since we looked: the next one
+                break  # by another program: the next one
             if _LEFTOVER not in said or time.monotonic() > leftovers_until:
                 raise _failure(layout, "does not start", said)
             time.sleep(_POLL_SECONDS)  # backends of a killed server are still on their way out
@@ -240,16 +238,3 @@ def _ports(layout: Layout, only: int | None) -> Iterator[int]:
     first = zlib.crc32(os.fsencode(layout.root))
     for number in range(_PORTS_TRIED):
         yield _PORTS[(first + number) % len(_PORTS)]
-
-
-def _is_free(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        # As PostgreSQL does: connections of an earlier server may still be in TIME_WAIT.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except PermissionError:
-            return True  # below 1024: let PostgreSQL say so
-        except OSError:
-            return False
-    return True

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,6 +106,14 @@ async def test_a_killed_server_comes_back_by_itself(data_dir: Path) -> None:
         assert told == [server.pid] != [pid]
 
 
+async def test_a_killed_server_comes_back_while_its_owner_is_busy(data_dir: Path) -> None:
+    with owner_process(data_dir) as owner:
+        dsn = owner.told["dsn"]
+        os.kill(owner.pid, signal.SIGSTOP)
+        kill_9(owner.told["pid"])
+        await answers(dsn)
+
+
 async def test_a_killed_server_comes_back_once_for_two_owners(data_dir: Path) -> None:
     with owner_process(data_dir) as other:
         dsn = other.told["dsn"]
@@ -124,6 +133,16 @@ async def test_a_killed_keeper_is_replaced(data_dir: Path) -> None:
         await eventually(lambda: keeper_pid(data_dir) != keeper)
         await answers(server.dsn)
     assert describe(data_dir).pid is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+async def test_a_server_outlives_its_keeper_only_until_it_has_shut_down(data_dir: Path) -> None:
+    with owner_process(data_dir) as owner:
+        server = owner.told["pid"]
+        os.kill(owner.pid, signal.SIGSTOP)  # lest it starts another
+        kill_9(keeper_pid(data_dir))
+        await eventually(lambda: not alive(server))
+        assert not (data_dir / "pgdata" / "postmaster.pid").exists()
 
 
 async def test_owner_keeper_and_server_killed_together_are_recovered_from(data_dir: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ains.db.embedded import EmbeddedPostgres, Status, describe
+from ains.db.embedded.keeper.files import is_postmaster
 from tests.support.embedded import owner_process
 
 pytestmark = pytest.mark.embedded
@@ -31,6 +32,21 @@ async def test_a_running_server_and_its_owners(data_dir: Path) -> None:
     assert (after.pid, after.port, after.owners) == (None, server.port, ())
     assert after.initialised
     assert after.problem is None
+
+
+async def test_root_without_the_right_to_look_at_others_knows_a_server_from_a_stranger(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await EmbeddedPostgres.start(data_dir, fast=True) as server:
+        assert server.pid is not None
+
+        def forbidden(*_: object) -> bool:
+            raise PermissionError  # as in a container without CAP_SYS_PTRACE
+
+        monkeypatch.setattr(Path, "samefile", forbidden)
+        assert is_postmaster(server.pid, data_dir / "pgdata")
+        assert not is_postmaster(server.pid, data_dir / "another")
+        assert not is_postmaster(os.getpid(), data_dir / "pgdata")
 
 
 def test_problems_are_those_that_a_start_would_meet(data_dir: Path) -> None:

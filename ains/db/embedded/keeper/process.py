@@ -270,7 +270,8 @@ def _take(path: Path) -> bool:
             time.sleep(0.005)
             continue
         os.truncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
+        with suppress(OSError):  # of a full disk; without it we are only not woken at once
+            os.write(descriptor, str(os.getpid()).encode())
         return True
     return False
 
