@@ -23,6 +23,7 @@ from ains.commands.database import Source, database
 from ains.errors import SettingsError
 from ains.http.drain import drain
 from ains.http.keys import STATE
+from ains.http.server import make_runner
 from ains.logs import get_logger
 from ains.settings import Settings
 
@@ -150,9 +151,7 @@ class _Process:
         state = app[STATE]
         state.on_fatal = self._stop.set
         async with AsyncExitStack() as stack:
-            runner = web.AppRunner(
-                app, access_log=None, shutdown_timeout=self._settings.shutdown_grace
-            )
+            runner = make_runner(app, shutdown_grace=self._settings.shutdown_grace)
             stack.push_async_callback(runner.cleanup)
             await runner.setup()
             for listener in self._sockets:
