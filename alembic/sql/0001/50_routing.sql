@@ -150,8 +150,9 @@ CREATE FUNCTION public.route_agents(
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    choice text[];
-    picked text[];
+    choice    text[];
+    picked    text[];
+    chosen_at timestamptz := clock_timestamp();
 BEGIN
     IF places = 1 AND strategy = 'round_robin' THEN
         -- The common case. An agent that is just being given a task by somebody else is passed over, and
@@ -183,12 +184,12 @@ BEGIN
       FROM public.route_candidates(wanted, strategy, places, agent_ttl) AS c;
     -- Notes the choice on those rows that are free: waiting for a lock would cost more than it is worth.
     UPDATE public.agents AS a
-       SET last_assigned_at = clock_timestamp() + l.last_place * interval '1 microsecond'
-      FROM (SELECT f.agent_id, f.last_place
-              FROM (SELECT b.agent_id, array_position(picked, b.agent_id) AS last_place
-                      FROM public.agents AS b
-                     WHERE b.agent_id = ANY (picked) FOR NO KEY UPDATE SKIP LOCKED) AS f) AS l
-     WHERE a.agent_id = l.agent_id;
+       SET last_assigned_at = chosen_at + l.last_place * interval '1 microsecond'
+      FROM (SELECT u.agent_id, max(u.ordinality) AS last_place
+              FROM unnest(picked) WITH ORDINALITY AS u (agent_id, ordinality) GROUP BY u.agent_id) AS l
+     WHERE a.agent_id = l.agent_id
+       AND a.agent_id = ANY (ARRAY(SELECT b.agent_id FROM public.agents AS b
+                                    WHERE b.agent_id = ANY (picked) FOR NO KEY UPDATE SKIP LOCKED));
     RETURN QUERY
     SELECT u.ordinality, u.agent_id FROM unnest(picked) WITH ORDINALITY AS u (agent_id, ordinality);
 END $$;
