@@ -68,13 +68,6 @@ async def test_all_fields_of_a_submitted_task_are_kept(api: TaskApi) -> None:
     assert [row[name] for name in kept] == [9, 7, 1, "linear", "least_loaded"]
 
 
-async def test_task_that_depends_on_others_is_refused(api: TaskApi) -> None:
-    status, problem = await api.call("POST", "/ains/tasks", task_body(depends_on=[str(uuid4())]))
-    assert status == 400
-    assert "depends_on" in problem["detail"]
-    assert await api.tasks_in("PENDING") == 0
-
-
 WRONG_ANYWHERE: list[dict[str, Any]] = [
     {"client_id": ""},
     {"client_id": None},
