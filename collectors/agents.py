@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from collectors.base import DatabaseCollector, Family, Histogram, Scalar
-from collectors.ledger import Series, scalars
+from collectors.base import Built, DatabaseCollector, Family, Portions, Scalar
+from collectors.ledger import Families, Series, batches, scalars
 
 if TYPE_CHECKING:
-    from collectors.reader import Reader
+    from collectors.reader import Reader, Row
 
 __all__ = ["AgentCollector"]
 
@@ -45,11 +45,11 @@ class AgentData(NamedTuple):
     total: int
     active: int
     statuses: Sequence[tuple[str, str]]
-    trust: Sequence[Any]
-    series: Mapping[str, Series]
+    trust: Sequence[Row]
+    series: Families
 
 
-class AgentCollector(DatabaseCollector):
+class AgentCollector(DatabaseCollector[AgentData]):
     """The families of agents."""
 
     name = "agents"
@@ -64,26 +64,33 @@ class AgentCollector(DatabaseCollector):
         trust = await reader.fetch(_TRUST_SCORES)
         return AgentData(row["total"], row["active"], row["statuses"], trust, series)
 
-    def build(self, data: object) -> dict[str, list[Scalar] | list[Histogram]]:
-        """Turn `AgentData` into the series of each family."""
-        assert isinstance(data, AgentData)  # noqa: S101 - what fetch returned
+    def build(self, data: AgentData) -> Built:
+        """Turn `AgentData` into the rows of each family."""
         return {
-            _TOTAL.name: [Scalar((), data.total)],
-            _ACTIVE.name: [Scalar((), data.active)],
-            _TRUST.name: [Scalar((agent, name), trust) for agent, name, trust in data.trust],
-            _COMPLETED.name: self._completed(data.series.get("ains_tasks_completed_total", {})),
+            _TOTAL.name: [[((), data.total, None)]],
+            _ACTIVE.name: [[((), data.active, None)]],
+            _TRUST.name: Portions(_trust, data.trust),
+            _COMPLETED.name: Portions(
+                _completed, data.series.get("ains_tasks_completed_total", {})
+            ),
             _FAILED.name: scalars(_FAILED, data.series.get(_FAILED.name, {})),
-            _BY_STATUS.name: [Scalar((status,), int(count)) for status, count in data.statuses],
+            _BY_STATUS.name: [[((status,), int(count), None) for status, count in data.statuses]],
         }
 
-    @staticmethod
-    def _completed(series: Series) -> list[Scalar]:
-        """Completed tasks by agent: the sum over task types, so the two can't disagree."""
-        sums: dict[str, int] = {}
-        first: dict[str, float] = {}
-        for (_, agent, _), (n, _, first_at) in series.items():
+
+def _trust(rows: Sequence[Row]) -> Iterator[list[Scalar]]:
+    for batch in batches(rows):
+        yield [((agent, name), trust, None) for agent, name, trust in batch]
+
+
+def _completed(series: Series) -> Iterator[list[Scalar]]:
+    """Completed tasks by agent: the sum over task types, so the two can't disagree."""
+    sums: dict[str, tuple[int, float]] = {}
+    for batch in batches(series.items()):
+        for (_, agent), (counts, _, first) in batch:
             if agent:
-                sums[agent] = sums.get(agent, 0) + n
-                moment = first_at.timestamp()
-                first[agent] = min(first.get(agent, moment), moment)
-        return [Scalar((agent,), n, first[agent]) for agent, n in sums.items()]
+                n, earliest = sums.get(agent, (0, first))
+                sums[agent] = (n + counts[0], min(earliest, first))
+        yield []
+    for summed in batches(sums.items()):
+        yield [((agent,), n, first) for agent, (n, first) in summed]

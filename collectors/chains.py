@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
-from collectors.base import DatabaseCollector, Family, Histogram, Scalar
-from collectors.ledger import Series, histograms, scalars
+from collectors.base import Built, DatabaseCollector, Family
+from collectors.ledger import Families, histograms, scalars
 
 if TYPE_CHECKING:
     from collectors.reader import Reader
@@ -29,27 +28,26 @@ _DURATION: Final = Family(
 _ACTIVE: Final = Family("ains_chains_active", "gauge", "Chains PENDING or RUNNING now")
 
 _CHAIN_STATUSES: Final = tuple(
-    (status,) for status in ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
+    (status, "") for status in ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
 )
 _STEP_STATUSES: Final = _CHAIN_STATUSES[1:]
 
 
-class ChainCollector(DatabaseCollector):
+class ChainCollector(DatabaseCollector[Families]):
     """The families of chains."""
 
     name = "chains"
     families = (_CHAINS, _STEPS, _DURATION, _ACTIVE)
 
-    async def fetch(self, reader: Reader) -> Mapping[str, Series]:
+    async def fetch(self, reader: Reader) -> Families:
         """Read the chain ledger."""
         return await reader.ledger("chain")
 
-    def build(self, data: object) -> dict[str, list[Scalar] | list[Histogram]]:
-        """Turn the ledger's series into those of each family."""
-        series = cast("Mapping[str, Series]", data)
+    def build(self, data: Families) -> Built:
+        """Turn the ledger's series into the rows of each family."""
         return {
-            _CHAINS.name: scalars(_CHAINS, series.get(_CHAINS.name, {}), _CHAIN_STATUSES),
-            _STEPS.name: scalars(_STEPS, series.get(_STEPS.name, {}), _STEP_STATUSES),
-            _DURATION.name: histograms(_DURATION, series.get(_DURATION.name, {})),
-            _ACTIVE.name: scalars(_ACTIVE, series.get(_ACTIVE.name, {}), [()]),
+            _CHAINS.name: scalars(_CHAINS, data.get(_CHAINS.name, {}), _CHAIN_STATUSES),
+            _STEPS.name: scalars(_STEPS, data.get(_STEPS.name, {}), _STEP_STATUSES),
+            _DURATION.name: histograms(_DURATION, data.get(_DURATION.name, {})),
+            _ACTIVE.name: scalars(_ACTIVE, data.get(_ACTIVE.name, {}), [("", "")]),
         }

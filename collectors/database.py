@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from collectors.base import Family, Histogram, RowMetric, Scalar
+from collectors.base import Family, Row
+from collectors.rowmetric import RowMetric
 
 __all__ = ["DatabaseUseCollector", "PoolState", "QueryStats"]
 
@@ -55,7 +56,9 @@ class QueryStats:
         self.seconds = dict.fromkeys(_TYPES, 0.0)
 
     def observe(self, query_type: str, table: str, seconds: float) -> None:
-        """Count one statement of ``query_type`` (SELECT, INSERT, UPDATE, DELETE or OTHER)."""
+        """Count one statement of ``query_type``: SELECT, INSERT, UPDATE, DELETE, all else OTHER."""
+        if query_type not in self.buckets:
+            query_type = "OTHER"
         key = (query_type, table)
         self.queries[key] = self.queries.get(key, 0) + 1
         self.buckets[query_type][bisect_left(_BOUNDS, seconds)] += 1
@@ -77,11 +80,11 @@ class DatabaseUseCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the families with the counts of this moment."""
         pool, stats = self._pool(), self._stats
-        yield RowMetric(_ACTIVE, [Scalar((), pool.active)])
-        yield RowMetric(_IDLE, [Scalar((), pool.idle)])
-        yield RowMetric(_MAX, [Scalar((), pool.max)])
-        yield RowMetric(_QUERIES, [Scalar(key, n) for key, n in sorted(stats.queries.items())])
-        yield RowMetric(
-            _DURATION,
-            [Histogram((kind,), list(stats.buckets[kind]), stats.seconds[kind]) for kind in _TYPES],
-        )
+        yield RowMetric(_ACTIVE, [[((), pool.active, None)]])
+        yield RowMetric(_IDLE, [[((), pool.idle, None)]])
+        yield RowMetric(_MAX, [[((), pool.max, None)]])
+        yield RowMetric(_QUERIES, [[(key, n, None) for key, n in sorted(stats.queries.items())]])
+        durations: list[Row] = [
+            ((kind,), tuple(stats.buckets[kind]), stats.seconds[kind], None) for kind in _TYPES
+        ]
+        yield RowMetric(_DURATION, [durations])

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from collectors.base import Family, RowMetric, Scalar
+from collectors.base import Family, Portions, Scalar
+from collectors.rowmetric import RowMetric
 
 if TYPE_CHECKING:
     from collectors.ledger import LedgerState
 
-__all__ = ["InfoCollector", "metrics"]
+__all__ = ["FAMILIES", "InfoCollector", "Outcome", "metrics"]
 
 UP: Final = Family("ains_up", "gauge", "1 when the database answered this scrape, else 0")
 SUCCESS: Final = Family(
@@ -46,30 +48,42 @@ INFO: Final = Family(
 )
 
 
+@dataclass(slots=True)
+class Outcome:
+    """What became of one collector."""
+
+    name: str
+    seconds: float = 0.0
+    error: Exception | None = None
+
+
+FAMILIES: Final = (UP, SUCCESS, DURATION, OPEN_EVENTS, FOLDED)
+"""What `metrics` yields."""
+
+
 def metrics(
     up: bool,
-    outcomes: Sequence[tuple[str, bool, float]],
+    outcomes: Sequence[Outcome],
     ledger: LedgerState | None,
-    *,
-    every: bool = False,
 ) -> Iterator[Metric]:
     """Yield the families of one scrape.
 
     Args:
         up: whether the database answered.
-        outcomes: name, success and seconds of each collector.
+        outcomes: what became of the collectors, looked at when the metrics are rendered: by then
+            those before them have been.
         ledger: what the snapshot said of the ledgers; without it their families are absent.
-        every: yield all families, also those without a sample.
     """
-    yield RowMetric(UP, [Scalar((), int(up))])
-    yield RowMetric(SUCCESS, [Scalar((name,), int(success)) for name, success, _ in outcomes])
-    yield RowMetric(DURATION, [Scalar((name,), seconds) for name, _, seconds in outcomes])
+    yield RowMetric(UP, [[((), int(up), None)]])
+    yield RowMetric(SUCCESS, Portions(_successes, outcomes))
+    yield RowMetric(DURATION, [[((o.name,), o.seconds, None) for o in outcomes]])
     if ledger is not None:
-        yield RowMetric(OPEN_EVENTS, [Scalar((), ledger.open_events)])
-        yield RowMetric(FOLDED, [Scalar((), ledger.folded_at.timestamp())])
-    elif every:
-        yield RowMetric(OPEN_EVENTS)
-        yield RowMetric(FOLDED)
+        yield RowMetric(OPEN_EVENTS, [[((), ledger.open_events, None)]])
+        yield RowMetric(FOLDED, [[((), ledger.folded_at.timestamp(), None)]])
+
+
+def _successes(outcomes: Sequence[Outcome]) -> Iterator[list[Scalar]]:
+    yield [((o.name,), int(o.error is None), None) for o in outcomes]
 
 
 class InfoCollector(Collector):
@@ -77,7 +91,7 @@ class InfoCollector(Collector):
 
     def __init__(self, version: str, environment: str, name: str = "ains") -> None:
         """Show these three labels."""
-        self._metric = RowMetric(INFO, [Scalar((version, environment, name), 1)])
+        self._metric = RowMetric(INFO, [[((version, environment, name), 1, None)]])
 
     def describe(self) -> Iterable[Metric]:
         """Yield the family."""

@@ -9,29 +9,47 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import Metric
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
 
-from collectors.base import RowMetric, Rows
 from collectors.reader import Pauses
+from collectors.rowmetric import RowMetric
 
 if TYPE_CHECKING:
     from collectors.scrape import Scraper, Snapshot
 
-__all__ = ["Format", "exposition", "metrics_handler", "negotiate", "render", "time_limit"]
+__all__ = [
+    "OPENMETRICS",
+    "TEXT",
+    "Format",
+    "accepts_gzip",
+    "all_metrics",
+    "exposition",
+    "metrics_handler",
+    "negotiate",
+    "render",
+    "select",
+    "time_limit",
+]
 
 _EOF: Final = "# EOF\n"
 _GZIP_LEVEL: Final = 1
 _GZIP_FROM: Final = 1024
-_SLICE_LINES: Final = 50
 _MARGIN_SECONDS: Final = 0.5
 _LEAST_SECONDS: Final = 0.05
+_MOST_SECONDS: Final = 300.0
+_WILDCARD: Final = 2
+
+
+Failed = Callable[[Metric, Exception], None]
+Steps = Iterator[None]
 
 
 class Format(NamedTuple):
@@ -42,11 +60,33 @@ class Format(NamedTuple):
 
 
 TEXT: Final = Format("text/plain; version=0.0.4; charset=utf-8", False)
+TEXT_1: Final = Format("text/plain; version=1.0.0; charset=utf-8", False)
 OPENMETRICS: Final = Format("application/openmetrics-text; version=1.0.0; charset=utf-8", True)
 
+_PREFERRED: Final = (
+    # Among equals the richer one, but what everybody reads where anything will do.
+    (OPENMETRICS, "application/openmetrics-text", "1.0.0"),
+    (TEXT, "text/plain", "0.0.4"),
+    (TEXT_1, "text/plain", "1.0.0"),
+)
 
-def _parts(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    """Yield media type, parameters and weight of each element of an Accept header."""
+
+class _Element(NamedTuple):
+    """One element of an Accept header."""
+
+    media: str
+    parameters: dict[str, str]
+    weight: float
+
+    def specificity(self, media: str, version: str) -> int:
+        """How precisely this names a format, 0 when it does not."""
+        if self.media == media:
+            return {version: 4, None: 3}.get(self.parameters.get("version"), 0)
+        return {"*/*": 1, f"{media.partition('/')[0]}/*": 2}.get(self.media, 0)
+
+
+def _elements(header: str) -> Iterator[_Element]:
+    """Yield what can be understood of an Accept header."""
     for element in header.split(","):
         media, *rest = (part.strip() for part in element.split(";"))
         parameters: dict[str, str] = {}
@@ -58,29 +98,39 @@ def _parts(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
         except ValueError:
             continue
         if 0 <= weight <= 1:
-            yield media.lower(), parameters, weight
+            yield _Element(media.lower(), parameters, weight)
 
 
 def negotiate(accept: str | None) -> Format:
-    """Choose the format; text, which every scraper reads, when nothing else is asked for."""
-    best, best_weight = TEXT, 0.0
-    for media, parameters, weight in _parts(accept or ""):
-        version = parameters.get("version")
-        found = None
-        if media == "application/openmetrics-text" and version in {None, "1.0.0", "0.0.1"}:
-            found = OPENMETRICS
-        elif (media == "text/plain" and version in {None, "0.0.4"}) or media in {"*/*", "text/*"}:
-            found = TEXT
-        if found is not None and weight > best_weight:
-            best, best_weight = found, weight
-    return best
+    """Choose the format; text 0.0.4, which every scraper reads, when nothing fits.
+
+    Of the elements that fit a format the most specific one counts (RFC 9110, 12.5.1), and a format
+    that is named comes before one that a wildcard lets pass. Prometheus 3 also asks how names that
+    are no identifiers are to be escaped; ours all are, and look the same as ``allow-utf-8`` and as
+    ``underscores``, which is what whoever asks for another scheme is told.
+    """
+    elements = list(_elements(accept or ""))
+    best, best_rank, escaping = TEXT, (0.0, False), None
+    for chosen, media, version in _PREFERRED:
+        fitting = [(e.specificity(media, version), e) for e in elements]
+        specificity, element = max(fitting, key=itemgetter(0), default=(0, None))
+        if element is None or specificity == 0 or element.weight == 0:
+            continue
+        named = specificity > _WILDCARD
+        rank = (element.weight, named)
+        if rank > best_rank or (rank == best_rank and not named and chosen is TEXT):
+            best, best_rank = chosen, rank
+            escaping = element.parameters.get("escaping")
+    if escaping is None or best is TEXT:
+        return best
+    scheme = escaping if escaping == "allow-utf-8" else "underscores"
+    return best._replace(content_type=f"{best.content_type}; escaping={scheme}")
 
 
-def _accepts_gzip(header: str | None) -> bool:
-    for coding, _, weight in _parts(header or ""):
-        if coding in {"gzip", "*"}:
-            return weight > 0
-    return False
+def accepts_gzip(header: str | None) -> bool:
+    """Whether an Accept-Encoding header lets the answer be compressed."""
+    weights = {element.media: element.weight for element in _elements(header or "")}
+    return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0))) > 0
 
 
 def time_limit(header: str | None, default: float) -> float:
@@ -89,57 +139,100 @@ def time_limit(header: str | None, default: float) -> float:
     A limit that is no positive number is passed over.
     """
     try:
-        granted = float(header) if header is not None else default
+        limit = float(header) if header is not None else default
     except ValueError:
-        granted = default
-    if not 0 < granted < float("inf"):
-        granted = default
-    limit = min(granted, default) if header is None else granted
+        limit = default
+    if not 0 < limit < float("inf"):
+        limit = default
+    limit = min(limit, _MOST_SECONDS)
     return max(_LEAST_SECONDS, limit - min(_MARGIN_SECONDS, limit / 4))
 
 
-def select(metrics: Sequence[Metric], names: Iterable[str]) -> list[Metric]:
-    """The families and samples that ``name[]`` asks for; prometheus_client decides which."""
-    registry = CollectorRegistry()
+def select(metrics: Iterable[Metric], names: Collection[str]) -> list[Metric]:
+    """The families that ``name[]`` asks for, and the samples of others that it asks for.
+
+    The samples are those that prometheus_client would show; that a histogram can be had by its
+    family's name is ours.
+    """
+    found = []
     for metric in metrics:
-        registry.register(Rows([metric]))
-    return list(registry.restricted_registry(names).collect())
+        shown = metric if metric.name in names else _restricted(metric, names)
+        if shown is not None:
+            found.append(shown)
+    return found
+
+
+def _restricted(metric: Metric, names: Collection[str]) -> Metric | None:
+    if isinstance(metric, RowMetric):
+        shown = metric.restricted(names)
+        return shown if shown.sample_names else None
+    some = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+    some.samples = [sample for sample in metric.samples if sample.name in names]
+    return some if some.samples else None
+
+
+class _One(Collector):
+    """One metric, as prometheus_client's generators want it: no registry is needed for that."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterable[Metric]:
+        return [self._metric]
 
 
 def _lines(metric: Metric, chosen: Format) -> Iterator[str]:
     if isinstance(metric, RowMetric):
         yield from metric.encode(openmetrics=chosen.openmetrics)
-        return
-    registry = CollectorRegistry()
-    registry.register(Rows([metric]))
-    if chosen.openmetrics:
-        whole = generate_openmetrics(registry)  # type: ignore[no-untyped-call]  # not annotated
+    elif chosen.openmetrics:
+        whole = generate_openmetrics(_One(metric))  # type: ignore[no-untyped-call]  # not annotated
         yield whole.decode().removesuffix(_EOF)
     else:
-        yield generate_text(registry).decode()
+        yield generate_text(_One(metric)).decode()
 
 
-def render(metrics: Iterable[Metric], chosen: Format) -> bytes:
-    """Render families at once; see `exposition` for what serves others meanwhile."""
-    end = _EOF if chosen.openmetrics else ""
-    return "".join(chain.from_iterable(_lines(m, chosen) for m in metrics)).encode() + end.encode()
+def _encoded(text: str) -> bytes:
+    # An environment variable that is no UTF-8 must not cost the whole scrape.
+    return text.encode(errors="replace")
 
 
-async def exposition(metrics: Iterable[Metric], chosen: Format) -> bytes:
-    """Render families in slices of about two milliseconds."""
-    pauses = Pauses()
-    pieces: list[bytes] = []
-    batch: list[str] = []
+def _render(metrics: Iterable[Metric], chosen: Format, failed: Failed, out: list[bytes]) -> Steps:
+    """Append what is rendered to ``out``, families that fail not at all; yield after each step."""
     for metric in metrics:
-        for line in _lines(metric, chosen):
-            batch.append(line)
-            if len(batch) >= _SLICE_LINES:
-                pieces.append("".join(batch).encode())
-                batch.clear()
-                await pauses.pause()
-    batch.append(_EOF if chosen.openmetrics else "")
-    pieces.append("".join(batch).encode())
-    return b"".join(pieces)
+        before = len(out)
+        try:
+            for text in _lines(metric, chosen):
+                out.append(_encoded(text))
+                yield
+        except Exception as error:  # noqa: BLE001 - one family's mistake is not the others'
+            del out[before:]
+            failed(metric, error)
+    if chosen.openmetrics:
+        out.append(_EOF.encode())
+
+
+def _raise(_: Metric, error: Exception) -> None:
+    raise error
+
+
+def render(metrics: Iterable[Metric], chosen: Format, failed: Failed = _raise) -> bytes:
+    """Render families at once; see `exposition` for what serves others meanwhile."""
+    out: list[bytes] = []
+    for _ in _render(metrics, chosen, failed, out):
+        pass
+    return b"".join(out)
+
+
+async def exposition(metrics: Iterable[Metric], chosen: Format, failed: Failed = _raise) -> bytes:
+    """Render families in slices of about a millisecond.
+
+    ``failed`` is told of a family that can't be rendered, which is left out then.
+    """
+    pauses = Pauses()
+    out: list[bytes] = []
+    for _ in _render(metrics, chosen, failed, out):
+        await pauses.pause()
+    return b"".join(out)
 
 
 def all_metrics(scraper: Scraper, snapshot: Snapshot, chosen: Format) -> list[Metric]:
@@ -155,14 +248,15 @@ def metrics_handler(scraper: Scraper) -> Callable[[web.Request], Awaitable[web.R
         headers: Mapping[str, str] = request.headers
         chosen = negotiate(", ".join(request.headers.getall("Accept", [])))
         limit = time_limit(headers.get("X-Prometheus-Scrape-Timeout-Seconds"), scraper.timeout)
-        snapshot = await scraper.scrape(limit)
+        names = frozenset(request.query.getall("name[]", [])) or None
+        snapshot = await scraper.scrape(limit, names)
         metrics = all_metrics(scraper, snapshot, chosen)
-        if names := request.query.getall("name[]", []):
+        if names is not None:
             metrics = select(metrics, names)
-        body = await exposition(metrics, chosen)
+        body = await exposition(metrics, chosen, snapshot.failed)
         response = web.Response(headers={"Content-Type": chosen.content_type})
         response.headers["Vary"] = "Accept, Accept-Encoding"
-        if len(body) >= _GZIP_FROM and _accepts_gzip(headers.get("Accept-Encoding")):
+        if len(body) >= _GZIP_FROM and accepts_gzip(headers.get("Accept-Encoding")):
             body = await asyncio.to_thread(gzip.compress, body, _GZIP_LEVEL)
             response.headers["Content-Encoding"] = "gzip"
         response.body = body

@@ -2,28 +2,43 @@
 
 The totals change only at a fold, so a process keeps them, and at a scrape reads just the rows that
 were changed since. The generation that says so is read in the scrape's own snapshot, and counts
-only on the very server it was read from: one that took over from it may have lost commits.
+only for the very table it was read from: a standby that took over, or a backup that was put back,
+may say less than what was read before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from collectors.base import Family, Histogram, Scalar
+from collectors.base import Family, Histogram, Portions, Scalar
 
 if TYPE_CHECKING:
-    from collectors.reader import Reader
+    from collectors.reader import Reader, Row
 
-__all__ = ["LEDGERS", "Ledger", "LedgerState", "Series", "histograms", "scalars"]
+__all__ = [
+    "LEDGERS",
+    "Families",
+    "Labels",
+    "Ledger",
+    "LedgerState",
+    "Series",
+    "Totals",
+    "batches",
+    "histograms",
+    "scalars",
+]
 
 LEDGERS: Final = ("task", "chain", "webhook")
 
 _STATE: Final = """
 SELECT generation, folded_at, open_task_events, open_chain_events, open_webhook_events,
-       pg_postmaster_start_time() AS server
+       pg_postmaster_start_time() AS server,
+       (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) AS database,
+       pg_relation_filenode('metrics.totals') AS file
   FROM metrics.ledger_state
 """
 _TOTALS: Final = """
@@ -32,14 +47,24 @@ SELECT family, label_1, label_2, bucket, n, sum_us, first_at
 """
 _TAIL: Final = "SELECT family, label_1, label_2, bucket, n, sum_us, first_at FROM metrics.{}_tail"
 _TAILS: Final = {ledger: _TAIL.format(ledger) for ledger in LEDGERS}
+_BATCH: Final = 250
 
-Key = tuple[str, str, int]
-"""First label, second label, bucket."""
-Cell = tuple[int, int, datetime]
-"""Count, sum in microseconds, time of the first fact."""
-Series = Mapping[Key, Cell]
-"""Cells of one family."""
-_EMPTY: Final[Series] = {}
+T = TypeVar("T")
+
+
+# Plain tuples, which the garbage collector need not look at again and again.
+Cell = tuple[tuple[int, ...], tuple[int, ...], float]
+"""One series: counts and sums in microseconds by bucket, and the Unix time of its first fact. What
+is no histogram has one bucket."""
+_NEVER: Final = 0.0
+_ZERO: Final[Cell] = ((0,), (0,), _NEVER)
+
+Labels = tuple[str, str]
+Series = Mapping[Labels, Cell]
+"""The series of one family by their labels, a missing label is empty."""
+Families = Mapping[str, Series]
+Identity = tuple[object, ...]
+"""Tells one table of totals from another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +74,31 @@ class LedgerState:
     generation: int
     folded_at: datetime
     open_events: int
-    server: datetime
+    identity: Identity
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The totals of one generation. Never changed, since scrapes may still be rendering them."""
+
+    identity: Identity = ()
+    generation: int = -1
+    families: Families = field(default_factory=dict)
+
+
 class Ledger:
     """The totals that this process has read."""
 
-    _server: datetime | None = None
-    _generation: int = -1
-    _totals: dict[str, dict[Key, Cell]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        """Nothing has been read yet."""
+        self._kept = Totals()
 
     async def state(self, reader: Reader) -> LedgerState:
-        """Read the generation and the number of open facts."""
+        """Read the generation and the number of open facts.
+
+        Raises:
+            LookupError: the row is gone.
+        """
         row = await reader.fetchrow(_STATE)
         if row is None:
             raise LookupError("metrics.fold_state has lost its row; restore it from a backup")
@@ -69,76 +106,96 @@ class Ledger:
             row["generation"],
             row["folded_at"],
             row["open_task_events"] + row["open_chain_events"] + row["open_webhook_events"],
-            row["server"],
+            (row["server"], row["database"], row["file"]),
         )
 
-    async def totals(self, reader: Reader, state: LedgerState) -> None:
-        """Bring the kept totals to ``state``."""
-        if self._server != state.server or state.generation < self._generation:
-            self._totals, self._generation = {}, -1
-            self._server = state.server
-        if state.generation == self._generation:
-            return
-        rows = await reader.fetch(_TOTALS, self._generation)
-        await reader.pause()
-        _merge(self._totals, rows, replace=True)
-        self._generation = state.generation
+    async def totals(self, reader: Reader, state: LedgerState) -> Totals:
+        """The totals as of ``state``, and keep them for the next scrape."""
+        base = self._kept
+        if base.identity != state.identity or base.generation > state.generation:
+            base = Totals(state.identity)
+        if base.generation == state.generation:
+            return base
+        rows = reader.portions(_TOTALS, base.generation)
+        families = await _merged(base.families, rows, replace=True)
+        self._kept = Totals(state.identity, state.generation, families)
+        return self._kept
 
-    async def read(self, reader: Reader, ledger: str) -> Mapping[str, Series]:
+    async def read(self, reader: Reader, ledger: str) -> Families:
         """Totals and open facts of one ledger together, by family."""
-        await self.totals(reader, await reader.ledger_state())
-        tail = await reader.fetch(_TAILS[ledger])
-        touched: dict[str, dict[Key, Cell]] = {}
-        for family in {row[0] for row in tail}:
-            touched[family] = dict(self._totals.get(family, _EMPTY))
-        _merge(touched, tail, replace=False)
-        return {**self._totals, **touched}
+        totals = await reader.totals()
+        rows = reader.portions(_TAILS[ledger])
+        return await _merged(totals.families, rows, replace=False)
 
 
-def _merge(into: dict[str, dict[Key, Cell]], rows: Sequence[Any], *, replace: bool) -> None:
-    for family, label_1, label_2, bucket, n, sum_us, first_at in rows:
-        cells = into.get(family)
-        if cells is None:
-            cells = into[family] = {}
-        key = (label_1, label_2, bucket)
-        old = None if replace else cells.get(key)
-        if old is None:
-            cells[key] = (n, sum_us, first_at)
-        else:
-            cells[key] = (old[0] + n, old[1] + sum_us, min(old[2], first_at))
+async def _merged(base: Families, rows: AsyncIterator[list[Row]], *, replace: bool) -> Families:
+    """A copy of ``base`` in which these buckets were replaced, or added to."""
+    touched: dict[str, dict[Labels, Cell]] = {}
+    async for portion in rows:
+        for family, label_1, label_2, bucket, n, sum_us, first_at in portion:
+            series = touched.get(family)
+            if series is None:
+                series = touched[family] = dict(base.get(family, ()))
+            labels = (label_1, label_2)
+            cell, first = series.get(labels), first_at.timestamp()
+            if cell is None and bucket == 0:
+                series[labels] = ((n,), (sum_us,), first)
+            else:
+                series[labels] = _with_bucket(cell, bucket, n, sum_us, first, replace)
+    return {**base, **touched}
 
 
-def _seconds(moment: datetime) -> float:
-    return moment.astimezone(UTC).timestamp()
+def _with_bucket(
+    cell: Cell | None, bucket: int, n: int, sum_us: int, first: float, replace: bool
+) -> Cell:
+    old_counts, old_sums, old_first = cell or ((), (), first)
+    missing = (0,) * (bucket + 1 - len(old_counts))
+    counts, sums = [*old_counts, *missing], [*old_sums, *missing]
+    if replace:
+        counts[bucket], sums[bucket] = 0, 0
+    counts[bucket] += n
+    sums[bucket] += sum_us
+    return tuple(counts), tuple(sums), min(old_first, first)
 
 
-def scalars(family: Family, series: Series, closed: Iterable[tuple[str, ...]] = ()) -> list[Scalar]:
-    """The series of a counter or gauge; ``closed`` label values are present at zero too."""
-    width = len(family.labels)
-    is_counter = family.kind == "counter"
-    found = [
-        Scalar((label_1, label_2)[:width], n, _seconds(first_at) if is_counter else None)
-        for (label_1, label_2, _), (n, _, first_at) in series.items()
-    ]
-    known = {row.labels for row in found}
-    return [*found, *(Scalar(labels, 0) for labels in closed if labels not in known)]
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield ``items`` in handy portions, between which others may run."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, _BATCH)):
+        yield batch
 
 
-def histograms(family: Family, series: Series) -> list[Histogram]:
-    """The series of a histogram."""
-    width = len(family.labels)
-    places = len(family.bounds) + 1
-    counts: dict[tuple[str, ...], list[int]] = {}
-    sums: dict[tuple[str, ...], int] = {}
-    first: dict[tuple[str, ...], datetime] = {}
-    for (label_1, label_2, bucket), (n, sum_us, first_at) in series.items():
-        labels = (label_1, label_2)[:width]
-        if labels not in counts:
-            counts[labels], sums[labels], first[labels] = [0] * places, 0, first_at
-        counts[labels][bucket] += n
-        sums[labels] += sum_us
-        first[labels] = min(first[labels], first_at)
-    return [
-        Histogram(labels, counts[labels], sums[labels] / 1_000_000, _seconds(first[labels]))
-        for labels in counts
-    ]
+def scalars(family: Family, series: Series, closed: Sequence[Labels] = ()) -> Portions:
+    """The rows of a counter or gauge; ``closed`` label values are present at zero too."""
+    present = {**dict.fromkeys(closed, _ZERO), **series} if closed else series
+    return Portions(_scalars, len(family.labels), present)
+
+
+def _scalars(width: int, series: Series) -> Iterator[list[Scalar]]:
+    for batch in batches(series.items()):
+        yield [
+            (labels[:width], counts[0], None if first == _NEVER else first)
+            for labels, (counts, _, first) in batch
+        ]
+
+
+def histograms(family: Family, series: Series) -> Portions:
+    """The rows of a histogram.
+
+    Iterating raises ValueError when the database has more buckets than ``family``.
+    """
+    return Portions(_histograms, len(family.labels), len(family.bounds) + 1, series)
+
+
+def _histograms(width: int, places: int, series: Series) -> Iterator[list[Histogram]]:
+    for batch in batches(series.items()):
+        yield [
+            (labels[:width], _padded(counts, places), sum(sums) / 1_000_000, first)
+            for labels, (counts, sums, first) in batch
+        ]
+
+
+def _padded(counts: tuple[int, ...], places: int) -> tuple[int, ...]:
+    if len(counts) > places:
+        raise ValueError(f"{len(counts)} buckets where there should be {places}")
+    return counts + (0,) * (places - len(counts))

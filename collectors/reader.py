@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
 if TYPE_CHECKING:
-    from collectors.ledger import Ledger, LedgerState, Series
+    from collectors.ledger import Families, Ledger, LedgerState, Totals
 
 __all__ = ["Pauses", "Reader"]
 
-_SLICE_SECONDS: Final = 0.002
+_SLICE_SECONDS: Final = 0.001
+_PORTION: Final = 500
+
+# Plain tuples, not asyncpg's records, which the garbage collector tracks.
+Row = tuple[Any, ...]
 
 
 class Pauses:
@@ -46,7 +50,8 @@ class Reader:
         self._ledger = ledger
         self._pauses = pauses
         self._state: LedgerState | None = None
-        self._series: dict[str, Mapping[str, Series] | Exception] = {}
+        self._totals: Totals | None = None
+        self._families: dict[str, Families | Exception] = {}
 
     @property
     def state(self) -> LedgerState | None:
@@ -57,11 +62,18 @@ class Reader:
         """Let others run, if this scrape has worked for a while."""
         await self._pauses.pause()
 
-    async def fetch(self, query: str, *args: object) -> Sequence[asyncpg.Record]:
+    async def portions(self, query: str, *args: object) -> AsyncIterator[list[Row]]:
+        """Yield all rows of a query, some hundred at a time."""
+        cursor = await self._connection.cursor(query, *args)
+        while records := await cursor.fetch(_PORTION):
+            yield [tuple(record) for record in records]
+            if len(records) < _PORTION:
+                return
+            await self.pause()
+
+    async def fetch(self, query: str, *args: object) -> list[Row]:
         """All rows of a query."""
-        rows = await self._connection.fetch(query, *args)
-        await self.pause()
-        return rows
+        return [row async for portion in self.portions(query, *args) for row in portion]
 
     async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None:
         """The first row of a query."""
@@ -73,18 +85,24 @@ class Reader:
             self._state = await self._ledger.state(self)
         return self._state
 
-    async def ledger(self, name: str) -> Mapping[str, Series]:
+    async def totals(self) -> Totals:
+        """The totals in this snapshot."""
+        if self._totals is None:
+            self._totals = await self._ledger.totals(self, await self.ledger_state())
+        return self._totals
+
+    async def ledger(self, name: str) -> Families:
         """The series of a ledger (``task``, ``chain``, ``webhook``), read once for all collectors.
 
         Raises:
-            asyncpg.PostgresError: as for the collector that asked first.
+            asyncpg.PostgresError, LookupError: the same for every collector that asks.
         """
-        if name not in self._series:
+        if name not in self._families:
             try:
-                self._series[name] = await self._ledger.read(self, name)
-            except asyncpg.PostgresError as error:
-                self._series[name] = error
-        found = self._series[name]
+                self._families[name] = await self._ledger.read(self, name)
+            except (asyncpg.PostgresError, LookupError) as error:
+                self._families[name] = error
+        found = self._families[name]
         if isinstance(found, Exception):
             raise found
         return found

@@ -8,8 +8,7 @@ process and ``ains_up 0``. Scrapes that arrive while one runs share its answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final
@@ -19,41 +18,22 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from collectors import exporter
-from collectors.base import DatabaseCollector, Histogram, RowMetric, Scalar
+from collectors.base import Built, DatabaseCollector, has_any
+from collectors.connection import LOST, Connect, Connections, Unavailable, time_limits
+from collectors.exporter import Outcome
 from collectors.ledger import Ledger, LedgerState
 from collectors.reader import Pauses, Reader
+from collectors.rowmetric import RowMetric
 
-__all__ = ["Scraper", "Snapshot"]
+__all__ = ["Outcome", "Scraper", "Snapshot"]
 
-_BEGIN: Final = """
-BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-SET LOCAL jit = off;
-SET LOCAL max_parallel_workers_per_gather = 0;
-SET LOCAL statement_timeout = {milliseconds};
-SET LOCAL lock_timeout = {milliseconds};
-SET LOCAL idle_in_transaction_session_timeout = {milliseconds}
-"""
-_CLOSE_SECONDS: Final = 1.0
 _RECOVERY_CONFLICT: Final = "40001"
-_RETRY_PAUSE: Final = 0.05
-# TimeoutError is an OSError.
-_LOST: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
 
-Connect = Callable[[], Awaitable["asyncpg.pool.Pool[asyncpg.Record]"]]
-
-
-class Unavailable(Exception):
-    """The database can't be read; the message is for the log."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of one collector."""
-
-    name: str
-    data: object = None
-    seconds: float = 0.0
-    error: Exception | None = None
+_Collectors = tuple[DatabaseCollector[Any], ...]
+Report = Callable[[str, Exception], None]
+"""Is told of the collector (or ``database``) that failed, and why."""
 
 
 @dataclass(slots=True)
@@ -63,20 +43,44 @@ class Snapshot:
     up: bool
     ledger: LedgerState | None = None
     outcomes: list[Outcome] = field(default_factory=list)
-    series: list[tuple[DatabaseCollector, Mapping[str, list[Scalar] | list[Histogram]]]] = field(
-        default_factory=list
-    )
+    built: dict[str, Built] = field(default_factory=dict)
+    """What each collector that succeeded found, by its name."""
+    collectors: _Collectors = ()
+    report: Report = lambda _collector, _error: None
 
     def metrics(self, *, created: bool) -> list[Metric]:
         """All families, the exporter's own last; ``created`` adds ``_created`` samples."""
         shown: list[Metric] = [
-            RowMetric(family, series[family.name], created=created)
-            for collector, series in self.series
+            RowMetric(family, built[family.name], created=created)
+            for collector in self.collectors
+            if (built := self.built.get(collector.name)) is not None
             for family in collector.families
-            if family.name in series
+            if family.name in built
         ]
-        results = [(o.name, o.error is None, o.seconds) for o in self.outcomes]
-        return [*shown, *exporter.metrics(self.up, results, self.ledger)]
+        return [*shown, *exporter.metrics(self.up, self.outcomes, self.ledger)]
+
+    def failed(self, metric: Metric, error: Exception) -> None:
+        """Take note that a family couldn't be rendered: its collector has failed."""
+        for collector, outcome in zip(self.collectors, self.outcomes, strict=True):
+            if metric.name in {family.base_name for family in collector.families}:
+                outcome.error = error
+                self.report(collector.name, error)
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A scrape that runs, and how many wait for it."""
+
+    collectors: _Collectors
+    deadline: float
+    waiting: int = 0
+
+    def remaining(self) -> float:
+        """Seconds until the most patient of those who wait gives up."""
+        return self.deadline - perf_counter()
+
+
+_Task = asyncio.Task[Snapshot]
 
 
 class Scraper:
@@ -85,11 +89,11 @@ class Scraper:
     def __init__(
         self,
         connect: Connect,
-        collectors: Sequence[DatabaseCollector],
+        collectors: Sequence[DatabaseCollector[Any]],
         *,
         in_process: Sequence[Collector] = (),
         timeout: float = 10.0,
-        report: Callable[[str, Exception], None] = lambda _collector, _error: None,
+        report: Report = lambda _collector, _error: None,
     ) -> None:
         """Scrape over a pool that ``connect`` makes at the first scrape.
 
@@ -99,171 +103,131 @@ class Scraper:
             collectors: what is read from the database.
             in_process: what the process itself counts, served whatever happens.
             timeout: seconds, for a scrape that names no limit of its own.
-            report: is told of the collector (or ``database``) that failed, and why.
+            report: is told of failures.
         """
         self.collectors = tuple(collectors)
         self.in_process = tuple(in_process)
         self.timeout = timeout
-        self._connect = connect
+        self._connections = Connections(connect)
         self._report = report
-        self._pool: asyncpg.pool.Pool[asyncpg.Record] | None = None
         self._ledger = Ledger()
-        self._running: asyncio.Task[Snapshot] | None = None
-        self._waiting = 0
+        self._flights: dict[_Collectors, tuple[_Flight, _Task]] = {}
 
     async def close(self) -> None:
-        """Give up the scrape that runs, and disconnect."""
-        if self._running is not None:
-            self._running.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._running
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            try:
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await pool.close()
-            except TimeoutError:
-                pool.terminate()
+        """Give up the scrapes that run, and disconnect."""
+        tasks = [task for _, task in self._flights.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._connections.close()
 
-    def describe(self) -> list[Metric]:
-        """All database families, without samples."""
-        return [
-            *(RowMetric(family) for collector in self.collectors for family in collector.families),
-            *exporter.metrics(False, [], None, every=True),
-        ]
+    def describe(self) -> Iterator[Metric]:
+        """Yield all database families, without samples."""
+        for collector in self.collectors:
+            yield from map(RowMetric, collector.families)
+        yield from map(RowMetric, exporter.FAMILIES)
 
-    async def scrape(self, timeout: float | None = None) -> Snapshot:
+    async def scrape(
+        self, timeout: float | None = None, names: Collection[str] | None = None
+    ) -> Snapshot:
         """Read the database, or share the answer of the scrape that is reading it.
 
-        Never raises for what the database does, and takes ``timeout`` seconds at most.
+        Never raises for what the database does, and takes ``timeout`` seconds at most. Collectors
+        without a sample or family of ``names`` are left out.
         """
+        wanted = self._wanted(names)
+        if names is not None and not wanted:
+            return Snapshot(up=True)
         limit = self.timeout if timeout is None else timeout
-        if self._running is None:
-            self._running = asyncio.create_task(self._run(limit), name="scrape")
-            self._running.add_done_callback(self._finished)
-        task = self._running
-        self._waiting += 1
+        flight, task = self._board(wanted, perf_counter() + limit)
+        flight.waiting += 1
         try:
             async with asyncio.timeout(limit):
                 return await asyncio.shield(task)
         except TimeoutError:
-            return self._down()
+            return _down(wanted, "no answer in time")
         finally:
-            self._waiting -= 1
-            if self._waiting == 0 and not task.done():
+            flight.waiting -= 1
+            if flight.waiting == 0 and not task.done():
                 # Nobody waits any more: the query is cancelled in the server too.
                 task.cancel()
-                if self._running is task:
-                    self._running = None
+                self._forget(wanted, task)
 
-    def _finished(self, task: asyncio.Task[Snapshot]) -> None:
-        if self._running is task:
-            self._running = None
+    def _wanted(self, names: Collection[str] | None) -> _Collectors:
+        if names is None or has_any(exporter.FAMILIES, names):
+            return self.collectors
+        return tuple(c for c in self.collectors if has_any(c.families, names))
 
-    def _down(self) -> Snapshot:
-        return Snapshot(
-            up=False,
-            outcomes=[Outcome(c.name, error=Unavailable("no answer")) for c in self.collectors],
-        )
+    def _board(self, wanted: _Collectors, deadline: float) -> tuple[_Flight, _Task]:
+        """Join the scrape that runs, or start one."""
+        if found := self._flights.get(wanted):
+            flight, _ = found
+            flight.deadline = max(flight.deadline, deadline)
+            return found
+        flight = _Flight(wanted, deadline)
+        task = asyncio.create_task(self._run(flight), name="scrape")
+        task.add_done_callback(lambda done: self._forget(wanted, done))
+        self._flights[wanted] = flight, task
+        return flight, task
 
-    async def _run(self, limit: float) -> Snapshot:
-        deadline = perf_counter() + limit
+    def _forget(self, wanted: _Collectors, task: _Task) -> None:
+        if task.done() and not task.cancelled():
+            task.exception()  # whoever still waits has it too
+        if wanted in self._flights and self._flights[wanted][1] is task:
+            del self._flights[wanted]
+
+    async def _run(self, flight: _Flight) -> Snapshot:
+        pause = _FIRST_PAUSE
         while True:
             try:
-                return await self._read(deadline)
-            except asyncpg.PostgresError as error:
-                # A standby cancels what is in the way of replay; the next snapshot may do.
-                if error.sqlstate == _RECOVERY_CONFLICT and perf_counter() < deadline:
-                    await asyncio.sleep(_RETRY_PAUSE)
-                    continue
+                return await self._read(flight)
+            except Unavailable as error:
                 self._report("database", error)
-                return self._down()
-            except (*_LOST, Unavailable) as error:
-                self._report("database", error)
-                return self._down()
+                return _down(flight.collectors, str(error))
+            except (*LOST, asyncpg.PostgresError) as error:
+                # A standby cancels what is in the way of replay, a connection may have ended in
+                # the middle; the next snapshot may do.
+                if flight.remaining() < 2 * pause:
+                    self._report("database", error)
+                    return _down(flight.collectors, str(error))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _read(self, deadline: float) -> Snapshot:
-        if self._pool is None:
-            self._pool = await self._connect()
-        connection = await self._acquire(self._pool, deadline)
-        broken = True
-        try:
-            snapshot = await self._read_all(connection)
-            broken = False
-            return snapshot
-        finally:
-            if broken:
-                # In the middle of whatever it was: a fresh connection is cheaper than certainty.
-                # Closing it also cancels the statement that may still run.
-                await asyncio.shield(self._discard(connection))
-            else:
-                await self._pool.release(connection)
-
-    async def _acquire(self, pool: Any, deadline: float) -> Any:
-        """A connection inside a new snapshot; one that died while it was idle is replaced."""
-        for last_try in [False] * pool.get_max_size() + [True]:
-            connection = await pool.acquire(timeout=max(0.1, deadline - perf_counter()))
-            milliseconds = max(1, int((deadline - perf_counter()) * 1000))
-            try:
-                await connection.execute(_BEGIN.format(milliseconds=milliseconds))
-            except (*_LOST, asyncpg.PostgresError):
-                await self._discard(connection)
-                if last_try:
-                    raise
-            except BaseException:
-                await asyncio.shield(self._discard(connection))
-                raise
-            else:
-                return connection
-        raise Unavailable("no connection")
-
-    async def _discard(self, connection: Any) -> None:
-        with suppress(Exception):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                # Cancels a running statement, then says goodbye; after the time limit just cuts.
-                await connection.close(timeout=_CLOSE_SECONDS / 2)
-        with suppress(Exception):
-            connection.terminate()
-        if self._pool is not None:
-            with suppress(Exception):
-                await self._pool.release(connection)
-
-    async def _read_all(self, connection: Any) -> Snapshot:
-        pauses = Pauses()
-        reader = Reader(connection, self._ledger, pauses)
-        outcomes = [await self._fetch(c, reader, connection) for c in self.collectors]
-        await connection.execute("COMMIT")
-        snapshot = Snapshot(up=True, ledger=reader.state, outcomes=outcomes)
-        for collector, outcome in zip(self.collectors, outcomes, strict=True):
-            if outcome.error is not None:
-                continue
-            started = perf_counter()
-            try:
-                snapshot.series.append((collector, collector.build(outcome.data)))
-            except Exception as error:  # noqa: BLE001 - one collector's mistake is not the others'
-                outcome.error = error
-                self._report(collector.name, error)
-            outcome.seconds += perf_counter() - started
-            outcome.data = None
-            await pauses.pause()
+    async def _read(self, flight: _Flight) -> Snapshot:
+        snapshot = Snapshot(True, collectors=flight.collectors, report=self._report)
+        async with self._connections.snapshot(flight.remaining) as connection:
+            reader = Reader(connection, self._ledger, Pauses())
+            for collector in flight.collectors:
+                await self._collect(collector, reader, connection, flight, snapshot)
+        snapshot.ledger = reader.state
         return snapshot
 
-    async def _fetch(
-        self, collector: DatabaseCollector, reader: Reader, connection: Any
-    ) -> Outcome:
+    async def _collect(
+        self,
+        collector: DatabaseCollector[Any],
+        reader: Reader,
+        connection: asyncpg.Connection,
+        flight: _Flight,
+        snapshot: Snapshot,
+    ) -> None:
         outcome = Outcome(collector.name)
         started = perf_counter()
-        await connection.execute("SAVEPOINT collector")
+        await connection.execute(f"SAVEPOINT collector; {time_limits(flight.remaining())}")
         try:
-            outcome.data = await collector.fetch(reader)
-        except asyncpg.PostgresError as error:
-            if connection.is_closed() or error.sqlstate == _RECOVERY_CONFLICT:
+            snapshot.built[collector.name] = collector.build(await collector.fetch(reader))
+        except Exception as error:
+            if connection.is_closed():
+                raise ConnectionResetError("connection lost in the middle of a scrape") from error
+            if getattr(error, "sqlstate", None) == _RECOVERY_CONFLICT:
                 raise
-            outcome.error = error
-            self._report(collector.name, error)
             await connection.execute("ROLLBACK TO SAVEPOINT collector")
-        except (LookupError, TypeError, ValueError) as error:
             outcome.error = error
             self._report(collector.name, error)
         outcome.seconds = perf_counter() - started
-        return outcome
+        snapshot.outcomes.append(outcome)
+
+
+def _down(collectors: _Collectors, reason: str) -> Snapshot:
+    return Snapshot(
+        up=False, outcomes=[Outcome(c.name, error=Unavailable(reason)) for c in collectors]
+    )

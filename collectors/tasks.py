@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from collectors.base import DatabaseCollector, Family, Histogram, Scalar
-from collectors.ledger import Series, histograms, scalars
+from collectors.base import Built, DatabaseCollector, Family, Row
+from collectors.ledger import Families, Labels, histograms, scalars
 
 if TYPE_CHECKING:
     from collectors.reader import Reader
@@ -72,21 +72,21 @@ _OLDEST_PENDING: Final = Family(
     "gauge",
     "When the oldest task that could run now was created",
 )
-_CLOSED: Final[Mapping[Family, tuple[tuple[str, ...], ...]]] = {
-    _IN_QUEUE: tuple((str(priority),) for priority in range(1, 11)),
-    _IN_FLIGHT: (("ASSIGNED",), ("ACTIVE",)),
-    _BLOCKED: ((),),
+_CLOSED: Final[Mapping[Family, tuple[Labels, ...]]] = {
+    _IN_QUEUE: tuple((str(priority), "") for priority in range(1, 11)),
+    _IN_FLIGHT: (("ASSIGNED", ""), ("ACTIVE", "")),
+    _BLOCKED: (("", ""),),
 }
 
 
 class TaskData(NamedTuple):
     """What a scrape reads: the task ledger and the Unix time of the oldest runnable task."""
 
-    series: Mapping[str, Series]
+    series: Families
     oldest: float | None
 
 
-class TaskCollector(DatabaseCollector):
+class TaskCollector(DatabaseCollector[TaskData]):
     """The families of tasks."""
 
     name = "tasks"
@@ -98,10 +98,9 @@ class TaskCollector(DatabaseCollector):
         row = await reader.fetchrow(_OLDEST)
         return TaskData(series, None if row is None else row["value"])
 
-    def build(self, data: object) -> dict[str, list[Scalar] | list[Histogram]]:
-        """Turn `TaskData` into the series of each family."""
-        assert isinstance(data, TaskData)  # noqa: S101 - what fetch returned
-        built: dict[str, list[Scalar] | list[Histogram]] = {}
+    def build(self, data: TaskData) -> Built:
+        """Turn `TaskData` into the rows of each family."""
+        built: dict[str, Iterable[Sequence[Row]]] = {}
         for family in _COUNTERS:
             built[family.name] = scalars(family, data.series.get(family.name, {}))
         for family in _HISTOGRAMS:
@@ -109,5 +108,5 @@ class TaskCollector(DatabaseCollector):
         for family, closed in _CLOSED.items():
             built[family.name] = scalars(family, data.series.get(family.name, {}), closed)
         if data.oldest is not None:
-            built[_OLDEST_PENDING.name] = [Scalar((), data.oldest)]
+            built[_OLDEST_PENDING.name] = [[((), data.oldest, None)]]
         return built

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
-from collectors.base import DatabaseCollector, Family, Histogram, Scalar
-from collectors.ledger import Series, histograms, scalars
+from collectors.base import Built, DatabaseCollector, Family
+from collectors.ledger import Families, histograms, scalars
 
 if TYPE_CHECKING:
     from collectors.reader import Reader
@@ -34,22 +33,21 @@ _PENDING: Final = Family(
 )
 
 
-class WebhookCollector(DatabaseCollector):
+class WebhookCollector(DatabaseCollector[Families]):
     """The families of webhooks."""
 
     name = "webhooks"
     families = (_DELIVERIES, _DURATION, _ATTEMPTS, _PENDING)
 
-    async def fetch(self, reader: Reader) -> Mapping[str, Series]:
+    async def fetch(self, reader: Reader) -> Families:
         """Read the webhook ledger."""
         return await reader.ledger("webhook")
 
-    def build(self, data: object) -> dict[str, list[Scalar] | list[Histogram]]:
-        """Turn the ledger's series into those of each family."""
-        series = cast("Mapping[str, Series]", data)
+    def build(self, data: Families) -> Built:
+        """Turn the ledger's series into the rows of each family."""
         return {
-            _DELIVERIES.name: scalars(_DELIVERIES, series.get(_DELIVERIES.name, {})),
-            _DURATION.name: histograms(_DURATION, series.get(_DURATION.name, {})),
-            _ATTEMPTS.name: scalars(_ATTEMPTS, series.get(_ATTEMPTS.name, {})),
-            _PENDING.name: scalars(_PENDING, series.get(_PENDING.name, {}), [()]),
+            _DELIVERIES.name: scalars(_DELIVERIES, data.get(_DELIVERIES.name, {})),
+            _DURATION.name: histograms(_DURATION, data.get(_DURATION.name, {})),
+            _ATTEMPTS.name: scalars(_ATTEMPTS, data.get(_ATTEMPTS.name, {})),
+            _PENDING.name: scalars(_PENDING, data.get(_PENDING.name, {}), [("", "")]),
         }

@@ -1,6 +1,7 @@
 """What is rendered equals prometheus_client's rendering, and what is asked for is what is sent."""
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 import pytest
@@ -11,9 +12,19 @@ from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.registry import Collector
 
-from collectors.base import Family, Histogram, RowMetric, Rows, Scalar, format_number
-from collectors.exposition import OPENMETRICS, TEXT, negotiate, render, select, time_limit
+from collectors.base import Family
+from collectors.exposition import (
+    OPENMETRICS,
+    TEXT,
+    accepts_gzip,
+    negotiate,
+    render,
+    select,
+    time_limit,
+)
+from collectors.rowmetric import RowMetric, format_number
 
 hostile = st.text(
     st.one_of(
@@ -21,7 +32,7 @@ hostile = st.text(
     )
 )
 numbers = st.one_of(
-    st.integers(-(2**63), 2**63), st.floats(), st.sampled_from([0, 9_999_999, 10_000_000, -1])
+    st.integers(-(2**63), 2**63), st.floats(), st.sampled_from([0, 999_999, 1_000_000, -1])
 )
 moments = st.none() | st.floats(0, 4e9)
 bounds = st.lists(st.floats(0.001, 1e7), max_size=4, unique=True).map(sorted).map(tuple)
@@ -37,24 +48,44 @@ def families(draw: st.DrawFn) -> RowMetric:
     values = st.tuples(*([hostile] * len(labels)))
     family = Family(name, kind, draw(hostile), labels)
     if kind != "histogram":
-        rows = st.lists(st.builds(Scalar, values, numbers, moments), max_size=4)
-        return RowMetric(family, draw(rows), created=draw(st.booleans()) and kind == "counter")
+        rows = st.lists(st.tuples(values, numbers, moments), max_size=3)
+        return RowMetric(family, draw(st.lists(rows, max_size=3)), created=draw(st.booleans()))
     family = Family(name, kind, draw(hostile), labels, draw(bounds))
     places = len(family.bounds) + 1
     counts = st.lists(st.integers(0, 2**40), min_size=places, max_size=places)
-    histograms = st.lists(
-        st.builds(Histogram, values, counts, st.floats(0, 1e15), moments), max_size=3
-    )
-    return RowMetric(family, draw(histograms), created=draw(st.booleans()))
+    rows = st.lists(st.tuples(values, counts, st.floats(0, 1e15), moments), max_size=2)
+    return RowMetric(family, draw(st.lists(rows, max_size=2)), created=draw(st.booleans()))
+
+
+class Plain(Collector):
+    """The samples of a metric as prometheus_client would have them from anybody."""
+
+    def __init__(self, metric: RowMetric) -> None:
+        self._metric = metric
+
+    def describe(self) -> Iterable[Metric]:
+        return [self._metric]
+
+    def collect(self) -> Iterable[Metric]:
+        plain = Metric(self._metric.name, self._metric.documentation, self._metric.type)
+        plain.samples = list(self._metric.samples)
+        return [plain]
+
+
+def registry_of(*metrics: RowMetric) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    for metric in metrics:
+        registry.register(Plain(metric))
+    return registry
+
+
+def generated(collector: Collector, openmetrics: bool) -> bytes:
+    generate = generate_openmetrics if openmetrics else generate_text
+    return generate(collector)
 
 
 def reference(metric: RowMetric, openmetrics: bool) -> bytes:
-    plain = Metric(metric.name, metric.documentation, metric.type)
-    plain.samples = metric.samples
-    registry = CollectorRegistry()
-    registry.register(Rows([plain]))
-    generate = generate_openmetrics if openmetrics else generate_text
-    return generate(registry)
+    return generated(registry_of(metric), openmetrics)
 
 
 @given(families())
@@ -64,7 +95,7 @@ def test_openmetrics_equals_prometheus_client(metric: RowMetric) -> None:
 
 @given(families())
 def test_text_equals_prometheus_client(metric: RowMetric) -> None:
-    without_created = RowMetric(metric.family, metric.rows)
+    without_created = RowMetric(metric.family, metric.portions)
     assert render([without_created], TEXT) == reference(without_created, False)
 
 
@@ -75,7 +106,7 @@ def test_hostile_labels_survive_both_formats(values: list[tuple[str, str]]) -> N
         v for v in values if not set("".join(v)) & set("\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029")
     ]
     family = Family("ains_x_total", "counter", "X", ("a", "b"))
-    metric = RowMetric(family, [Scalar(value, 1) for value in values])
+    metric = RowMetric(family, [[(value, 1, None) for value in values]])
     for parse, chosen in ((parse_openmetrics, OPENMETRICS), (parse_text, TEXT)):
         (parsed,) = parse(render([metric], chosen).decode())
         assert [(s.labels["a"], s.labels["b"]) for s in parsed.samples] == values
@@ -88,10 +119,19 @@ def test_number_is_written_as_go_writes_it(value: float) -> None:
 
 def test_label_that_is_no_text_breaks_nothing() -> None:
     family = Family("ains_x", "gauge", "X", ("a",))
-    metric = RowMetric(family, [Scalar((None,), 1)])  # type: ignore[arg-type]  # what is tested
-    assert render([metric], TEXT).endswith(b'ains_x{a="None"} 1.0\n')
+    rows = [((None,), 1, None), ((3,), 1, None), (("\udcff",), 1, None)]
+    metric = RowMetric(family, [rows])  # type: ignore[list-item]  # what is tested
+    lines = render([metric], TEXT).splitlines()[2:]
+    assert lines == [b'ains_x{a=""} 1.0', b'ains_x{a="3"} 1.0', b'ains_x{a="?"} 1.0']
 
 
+OM_1 = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+TEXT_0 = "text/plain; version=0.0.4; charset=utf-8"
+TEXT_1 = "text/plain; version=1.0.0; charset=utf-8"
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0;q=0.75,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
 PROMETHEUS_3 = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
     "application/openmetrics-text;version=0.0.1;q=0.5,"
@@ -100,54 +140,115 @@ PROMETHEUS_3 = (
 
 
 @pytest.mark.parametrize(
-    ("accept", "openmetrics"),
+    ("accept", "content_type"),
     [
-        (None, False),
-        ("", False),
-        ("*/*", False),
-        ("text/plain", False),
-        ("text/html,*/*;q=0.1", False),
-        ("application/openmetrics-text", True),
-        ("application/openmetrics-text; version=1.0.0; charset=utf-8", True),
-        ('application/openmetrics-text; version="1.0.0"', True),
-        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", True),
-        ("application/openmetrics-text;version=1.0.0;q=0.2,text/plain;q=0.5", False),
-        ("application/openmetrics-text;q=0, text/plain", False),
-        ("application/openmetrics-text;version=2.0.0, text/plain", False),
-        ("application/openmetrics-text;version=abc", False),
-        ("application/openmetrics-text;q=abc", False),
-        (";;;,,=,q=,;q=1", False),
-        (PROMETHEUS_3, True),
+        (None, TEXT_0),
+        ("", TEXT_0),
+        ("*/*", TEXT_0),
+        ("text/*", TEXT_0),
+        ("text/plain", TEXT_0),
+        ("text/html,*/*;q=0.1", TEXT_0),
+        ("application/*", OM_1),
+        ("application/openmetrics-text", OM_1),
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", OM_1),
+        ("Application/OpenMetrics-Text; Version=1.0.0", OM_1),
+        ('application/openmetrics-text; version="1.0.0"', OM_1),
+        ("application/openmetrics-text, text/plain", OM_1),
+        ("text/plain;version=0.0.4, application/openmetrics-text;version=1.0.0", OM_1),
+        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", OM_1),
+        ("application/openmetrics-text;version=1.0.0;q=0.2,text/plain;q=0.5", TEXT_0),
+        ("application/openmetrics-text;q=0.5, */*;q=0.8", TEXT_0),
+        ("application/openmetrics-text;q=0, text/plain", TEXT_0),
+        ("application/openmetrics-text;q=0, */*", TEXT_0),
+        ("application/openmetrics-text;q=0", TEXT_0),
+        ("text/plain;q=0, */*", OM_1),
+        ("application/openmetrics-text;version=2.0.0, text/plain", TEXT_0),
+        ("application/openmetrics-text;version=0.0.1", TEXT_0),
+        ("application/openmetrics-text;version=abc", TEXT_0),
+        ("application/openmetrics-text;q=abc", TEXT_0),
+        ("application/openmetrics-text;q=2", TEXT_0),
+        ("application/openmetrics-text;q=nan", TEXT_0),
+        (";;;,,=,q=,;q=1", TEXT_0),
+        ("text/plain;version=1.0.0", TEXT_1),
+        ("text/plain;version=1.0.0;escaping=allow-utf-8", f"{TEXT_1}; escaping=allow-utf-8"),
+        ("text/plain;version=1.0.0;escaping=dots, */*;q=0.1", f"{TEXT_1}; escaping=underscores"),
+        ("application/openmetrics-text;escaping=\r\nX: y", f"{OM_1}; escaping=underscores"),
+        ("application/json", TEXT_0),
+        (PROMETHEUS_2, OM_1),
+        (PROMETHEUS_3, f"{OM_1}; escaping=allow-utf-8"),
     ],
 )
-def test_format_is_negotiated(accept: str | None, openmetrics: bool) -> None:
-    assert negotiate(accept).openmetrics is openmetrics
+def test_format_is_negotiated(accept: str | None, content_type: str) -> None:
+    assert negotiate(accept).content_type == content_type
+
+
+@given(st.text(st.sampled_from('atextpl/inopmrcsv;=,.*q01 "-')))
+def test_any_accept_header_has_an_answer(accept: str) -> None:
+    negotiate(accept)
+
+
+@pytest.mark.parametrize(
+    ("header", "accepted"),
+    [
+        (None, False), ("", False), ("identity", False), ("gzip", True), ("GZIP;q=0.5", True),
+        ("gzip;q=0", False), ("*", True), ("*;q=0", False), ("gzip;q=0, *", False),
+        ("*;q=0, gzip", True), ("x-gzip", True), ("br, deflate", False), ("gzip;q=x", False),
+    ],
+)  # fmt: skip
+def test_gzip_is_used_where_it_is_accepted(header: str | None, accepted: bool) -> None:
+    assert accepts_gzip(header) is accepted
 
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
         (None, 9.5), ("10", 9.5), ("15.5", 15.0), ("1", 0.75), ("0.01", 0.05), ("0", 9.5),
-        ("-3", 9.5), ("nan", 9.5), ("inf", 9.5), ("1e400", 9.5), ("soon", 9.5),
+        ("-3", 9.5), ("nan", 9.5), ("inf", 9.5), ("1e400", 9.5), ("soon", 9.5), ("", 9.5),
+        ("1e9", 299.5),
     ],
 )  # fmt: skip
 def test_time_limit_leaves_room_for_the_answer(header: str | None, seconds: float) -> None:
     assert time_limit(header, 10.0) == pytest.approx(seconds)
 
 
+TWO = (
+    RowMetric(Family("ains_x_total", "counter", "X"), [[((), 1, 5.0)]], created=True),
+    RowMetric(
+        Family("ains_h", "histogram", "H", (), (1.0,)), [[((), [1, 0], 0.5, 5.0)]], created=True
+    ),
+    RowMetric(Family("ains_total", "gauge", "Y"), [[((), 1, None)]]),
+)
+
+
 @pytest.mark.parametrize(
-    ("name", "samples"),
+    "names",
     [
-        ("ains_x_total", ["ains_x_total"]),
-        ("ains_h_bucket", ["ains_h_bucket", "ains_h_bucket"]),
-        ("ains_h_count", ["ains_h_count"]),
-        ("nothing", []),
+        {"ains_x_total"},
+        {"ains_x_created"},
+        {"ains_h_bucket"},
+        {"ains_h_count", "ains_h_sum"},
+        {"ains_h_created", "ains_total"},
+        {"nothing"},
+        {""},
     ],
 )
-def test_name_selects_samples(name: str, samples: list[str]) -> None:
-    metrics = [
-        RowMetric(Family("ains_x_total", "counter", "X"), [Scalar((), 1)]),
-        RowMetric(Family("ains_h", "histogram", "H", (), (1.0,)), [Histogram((), [1, 0], 0.5)]),
-    ]
-    found = [sample.name for metric in select(metrics, [name]) for sample in metric.samples]
-    assert found == samples
+def test_name_selects_the_samples_that_prometheus_client_would(names: set[str]) -> None:
+    restricted = registry_of(*TWO).restricted_registry(names)
+    expected = generated(restricted, True)  # families in any order
+    assert sorted(render(select(TWO, names), OPENMETRICS).splitlines()) == sorted(
+        expected.splitlines()
+    )
+
+
+def test_name_of_a_family_selects_all_of_it() -> None:
+    assert select(TWO, {"ains_h", "ains_x"}) == list(TWO[:2])
+
+
+def test_family_that_fails_is_left_out() -> None:
+    broken = RowMetric(
+        Family("ains_b", "gauge", "B", ("a",)), [[(("v",), 1, None)], [((), 1, None)]]
+    )
+    failed: list[str] = []
+    body = render([TWO[2], broken, TWO[2]], TEXT, lambda metric, _: failed.append(metric.name))
+    assert failed == ["ains_b"]
+    assert body == render([TWO[2], TWO[2]], TEXT)
