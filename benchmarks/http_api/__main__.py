@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from time import perf_counter
 
-from benchmarks.http_api.database import Cluster, add_agents, add_past, clear, running_cluster
 from benchmarks.http_api.scenarios import BATCH, PAST, SCENARIOS, Scenario
+from benchmarks.support.database import Cluster, add_agents, add_past, clear, running_cluster
 from benchmarks.support.processes import (
     Generator,
     cpu_seconds,

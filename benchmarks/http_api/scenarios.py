@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from benchmarks.http_api.database import CAPABILITY, CLIENT
+from benchmarks.support.database import CAPABILITY, CLIENT
 from benchmarks.support.load import Request
 
 __all__ = ["BATCH", "PAST", "SCENARIOS", "Scenario"]

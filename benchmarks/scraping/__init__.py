@@ -1,0 +1,1 @@
+"""What a scrape costs, and what it does not depend on."""
