@@ -125,6 +125,7 @@ async def test_price_is_that_of_the_cheapest_match_and_nothing_comes_last(three:
     await three.register("bare")
     await three.set("bare", trust_score=1)
     assert await found(three, sort_by="price") == ["a1", "a3", "a2", "bare"]
+    assert await found(three, sort_by="price", limit=1) == ["a1"]
     assert await found(three, sort_by="price", capability="text") == ["a3", "a2", "a1"]
 
 
