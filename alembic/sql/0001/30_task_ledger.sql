@@ -238,15 +238,8 @@ COMMENT ON FUNCTION public.tasks_ledger_delete() IS
 CREATE FUNCTION public.tasks_ledger_truncate() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO public.task_events_open
-        (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
-         from_priority, to_priority, blocked_change)
-    SELECT now(), 'cancelled', o.task_id, o.task_type, o.client_id,
-           coalesce(o.assigned_agent_id, o.last_agent_id, ''), 'deleted', 0,
-           o.status, 'CANCELLED', o.priority, o.priority,
-           -(o.status = 'PENDING' AND o.is_blocked)::integer
-      FROM public.tasks AS o
-     WHERE o.status IN ('PENDING', 'ASSIGNED', 'ACTIVE');
+    -- With everything that follows from it.
+    DELETE FROM public.tasks AS t WHERE t.status IN ('PENDING', 'ASSIGNED', 'ACTIVE');
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION public.tasks_ledger_truncate() IS 'TRUNCATE tasks is counted like DELETE of every row.';
