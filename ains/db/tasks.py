@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 import asyncpg
@@ -38,6 +39,9 @@ async def submit(
 ) -> TaskSubmitted:
     """Accept a task and give it to an agent in the same statement, if one is free.
 
+    A task that depends on others is given to nobody before all of those are COMPLETED; it is FAILED
+    at once when one of them has failed or was cancelled.
+
     Args:
         db: where to run it.
         task_id: the new task's id.
@@ -45,12 +49,9 @@ async def submit(
         agent_ttl: agents whose last heartbeat is older get nothing.
 
     Raises:
-        BusinessRule: it depends on other tasks, which this version can't do yet.
+        NotFound: it depends on a task that does not exist.
     """
-    if task.depends_on:
-        raise BusinessRule("This version of AINS can't make a task wait for others: no depends_on.")
-    row = await db.fetchrow(
-        _Q["submit"],
+    arguments = (
         task_id,
         task.client_id,
         task.task_type,
@@ -63,17 +64,35 @@ async def submit(
         task.routing_strategy,
         agent_ttl,
     )
-    submitted = _found(row, task_id)
+    depends_on: list[UUID] = []
+    if task.depends_on:
+        depends_on = _distinct_ids(task.depends_on)
+        submitted = _found(await db.fetchrow(_Q["submit_after"], *arguments, depends_on), task_id)
+        if submitted["unknown"]:
+            raise NotFound.of("task", submitted["unknown"][0])
+    else:
+        submitted = _found(await db.fetchrow(_Q["submit"], *arguments), task_id)
     return {
         "task_id": task_id,
         "status": submitted["status"],
         "priority": submitted["priority"],
-        "depends_on": [],
+        "depends_on": depends_on,
         "is_blocked": submitted["is_blocked"],
         "routing_strategy": submitted["routing_strategy"],
         "assigned_agent_id": submitted["assigned_agent_id"],
         "created_at": submitted["created_at"],
     }
+
+
+def _distinct_ids(texts: Sequence[str]) -> list[UUID]:
+    """The ids, each once, in their order; what can't be one names nothing that exists."""
+    found: dict[UUID, None] = {}
+    for text in texts:
+        try:
+            found[UUID(text)] = None
+        except ValueError:
+            raise NotFound.of("task", text) from None
+    return list(found)
 
 
 async def create(
@@ -138,9 +157,14 @@ def _task(row: asyncpg.Record) -> TaskResponse:
     }
 
 
-async def report(
-    db: Statements, task_id: UUID, agent_id: str, said: ReportStatus
-) -> StatusReported:
+class Reported(NamedTuple):
+    """What the agent is answered, and whether other tasks may have become runnable by it."""
+
+    answer: StatusReported
+    releases: bool
+
+
+async def report(db: Statements, task_id: UUID, agent_id: str, said: ReportStatus) -> Reported:
     """Take an agent's report. The same end state with the same outcome may be reported again.
 
     Raises:
@@ -159,12 +183,13 @@ async def report(
     row = _found(await db.fetchrow(query, task_id, agent_id, *arguments), task_id)
     if not (row["changed"] or row["repeated"]):
         raise refuse_report(said.status, agent_id, row["status"], row["holder"])
-    return {
+    answer: StatusReported = {
         "task_id": task_id,
         "status": row["status"],
         "retry_count": row["retry_count"],
         "updated_at": row["updated_at"],
     }
+    return Reported(answer, said.status is TaskStatus.COMPLETED and row["releases"])
 
 
 async def cancel(
@@ -203,13 +228,16 @@ async def retry(db: Statements, task_id: UUID) -> TaskRetried:
 
     Raises:
         NotFound: no such task.
-        BusinessRule: it is not FAILED, or its retries are used up.
+        BusinessRule: it is not FAILED, its retries are used up, or a task it depends on has failed
+            or was cancelled.
     """
     row = _found(await db.fetchrow(_Q["retry"], task_id), task_id)
     if not row["changed"]:
         if row["status"] != TaskStatus.FAILED:
             raise BusinessRule(f"Only a FAILED task can be retried, this one is {row['status']}.")
-        raise BusinessRule(f"All {row['max_retries']} retries of this task are used up.")
+        if row["used"] >= row["max_retries"]:
+            raise BusinessRule(f"All {row['max_retries']} retries of this task are used up.")
+        raise BusinessRule(f"It depends on the task {row['lacks']}, which has not succeeded.")
     return {
         "task_id": task_id,
         "status": TaskStatus.PENDING,

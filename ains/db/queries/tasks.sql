@@ -19,6 +19,53 @@ SELECT $1, $2, $3, $4::text, $5, $6, $7::integer, $8, $9, $10::text,
   LEFT JOIN route_agents($4, $10, 1, $11) AS r ON true
 RETURNING task_id, status, priority, is_blocked, routing_strategy, assigned_agent_id, created_at
 
+-- name: submit_after
+-- counts as: INSERT tasks
+-- Accepts a task that depends on others ($12, each id once). Those are locked, in the order of their ids, so
+-- that none can end before this is done: whoever ends one of them then finds the new task. If none is
+-- left to wait for, it is routed at once, and if one has failed already, so has this.
+WITH found AS MATERIALIZED (
+    SELECT t.task_id, t.status
+      FROM tasks AS t
+     WHERE t.task_id = ANY ($12::uuid[])
+     ORDER BY t.task_id
+       FOR SHARE
+),
+verdict AS MATERIALIZED (
+    SELECT ARRAY(SELECT w.task_id FROM unnest($12::uuid[]) WITH ORDINALITY AS w (task_id, place)
+                  WHERE w.task_id NOT IN (SELECT found.task_id FROM found)
+                  ORDER BY w.place) AS unknown,
+           EXISTS (SELECT FROM found WHERE found.status IN ('FAILED', 'CANCELLED')) AS fails,
+           EXISTS (SELECT FROM found WHERE found.status <> 'COMPLETED') AS waits
+),
+created AS (
+    INSERT INTO tasks
+        (task_id, client_id, task_type, capability_required, input_data, priority, timeout_seconds,
+         max_retries, retry_policy, routing_strategy, status, is_blocked, assigned_agent_id, last_agent_id,
+         assigned_at, deadline_at, completed_at, failure_reason, error_message)
+    SELECT $1::uuid, $2, $3, $4::text, $5, $6, $7::integer, $8, $9, $10::text,
+           CASE WHEN v.fails THEN 'FAILED' WHEN r.agent_id IS NULL THEN 'PENDING' ELSE 'ASSIGNED' END,
+           v.waits AND NOT v.fails,
+           r.agent_id,
+           r.agent_id,
+           CASE WHEN r.agent_id IS NOT NULL THEN now() END,
+           CASE WHEN r.agent_id IS NOT NULL THEN now() + make_interval(secs => $7) END,
+           CASE WHEN v.fails THEN now() END,
+           CASE WHEN v.fails THEN 'dependency_failed' END,
+           CASE WHEN v.fails THEN 'A task it depends on failed or was cancelled.' END
+      FROM verdict AS v
+      -- OFFSET 0: nobody is chosen, and noted as chosen, for a task that waits.
+      LEFT JOIN LATERAL (SELECT r.agent_id FROM route_agents($4, $10, 1, $11) AS r
+                          WHERE NOT v.waits OFFSET 0) AS r ON true
+     WHERE v.unknown = '{}'
+    RETURNING task_id, status, priority, is_blocked, routing_strategy, assigned_agent_id, created_at
+),
+noted AS (
+    INSERT INTO task_dependencies (task_id, depends_on)
+    SELECT created.task_id, found.task_id FROM created CROSS JOIN found
+)
+SELECT verdict.unknown, created.* FROM verdict LEFT JOIN created ON true
+
 -- name: create
 -- Queues a task for a registered client, if somebody offers what it needs.
 WITH rules AS MATERIALIZED (
@@ -80,7 +127,9 @@ SELECT changed.task_id IS NOT NULL AS changed, found.repeated,
   FROM found LEFT JOIN changed ON true
 
 -- name: complete
--- The agent reports COMPLETED. The same report once more is told apart by its content.
+-- The agent reports COMPLETED. The same report once more is told apart by its content. releases: tasks may
+-- have become runnable by it, dependents or the next step of a chain. (ORDER BY keeps the lookup on its
+-- index, even when all dependents are those of one task.)
 WITH found AS MATERIALIZED (
     SELECT t.task_id, t.status, t.assigned_agent_id, t.last_agent_id, t.retry_count, t.updated_at,
            t.status = 'COMPLETED'
@@ -108,6 +157,10 @@ changed AS (
     RETURNING t.task_id, t.status, t.retry_count, t.updated_at
 )
 SELECT changed.task_id IS NOT NULL AS changed, found.repeated,
+       changed.task_id IS NOT NULL AND coalesce(
+           (SELECT true FROM task_dependencies AS d WHERE d.depends_on = $1 ORDER BY d.task_id LIMIT 1),
+           (SELECT true FROM chain_steps AS s WHERE s.task_id = $1),
+           false) AS releases,
        coalesce(found.assigned_agent_id, found.last_agent_id) AS holder,
        coalesce(changed.status, found.status) AS status,
        coalesce(changed.retry_count, found.retry_count) AS retry_count,
@@ -167,9 +220,14 @@ SELECT changed.task_id IS NOT NULL AS changed, found.client_id, found.status,
   FROM found LEFT JOIN changed ON true
 
 -- name: retry
--- Reopens a failed task while retries are left. Whatever expired would only expire again.
+-- Reopens a failed task while retries are left. Whatever expired would only expire again. With a
+-- dependency that failed it would only fail again (lacks); with one that runs again it is blocked by the
+-- database.
 WITH found AS MATERIALIZED (
-    SELECT t.task_id, t.status, t.retry_count, t.max_retries
+    SELECT t.task_id, t.status, t.retry_count, t.max_retries,
+           (SELECT u.task_id FROM task_dependencies AS d JOIN tasks AS u ON u.task_id = d.depends_on
+             WHERE d.task_id = $1 AND u.status IN ('FAILED', 'CANCELLED')
+             LIMIT 1) AS lacks
       FROM tasks AS t
      WHERE t.task_id = $1
        FOR NO KEY UPDATE
@@ -190,9 +248,10 @@ changed AS (
      WHERE t.task_id = found.task_id
        AND found.status = 'FAILED'
        AND found.retry_count < found.max_retries
+       AND found.lacks IS NULL
     RETURNING t.task_id, t.retry_count, t.next_retry_at
 )
-SELECT changed.task_id IS NOT NULL AS changed, found.status, found.max_retries,
+SELECT changed.task_id IS NOT NULL AS changed, found.status, found.retry_count AS used, found.max_retries, found.lacks,
        changed.retry_count, changed.next_retry_at
   FROM found LEFT JOIN changed ON true
 

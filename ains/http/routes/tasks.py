@@ -8,6 +8,7 @@ from aiohttp import web
 
 from ains.db import sweeps, task_lists, tasks
 from ains.domain.ids import uuid7
+from ains.domain.states import TaskStatus
 from ains.domain.task_lists import ListQuery, TaskPage
 from ains.domain.task_views import (
     PriorityChanged,
@@ -32,7 +33,7 @@ from ains.domain.tasks import (
     TimeoutQuery,
     expiry,
 )
-from ains.errors import BusinessRule, Forbidden, InvalidInput
+from ains.errors import BusinessRule, Forbidden, InvalidInput, NotFound
 from ains.http.handler import Routes
 from ains.http.keys import DB, SETTINGS, WAKE
 
@@ -43,15 +44,17 @@ routes: Final = Routes(
 )
 
 
-@routes.post("/ains/tasks", errors=(BusinessRule,))
+@routes.post("/ains/tasks", errors=(NotFound,))
 async def submit(request: web.Request, body: SubmitTask) -> TaskSubmitted:
     """Submit a task and have it routed at once.
 
-    It is ASSIGNED in the answer when a capable agent was free, else PENDING.
+    It is ASSIGNED in the answer when a capable agent was free, else PENDING. With ``depends_on`` it
+    is blocked, and routed only when all of those tasks are COMPLETED; when one of them fails for
+    good or is cancelled, it fails too, with ``dependency_failed``.
     """
     ttl = timedelta(seconds=request.app[SETTINGS].agent_ttl)
     task = await tasks.submit(request.app[DB], uuid7(), body, ttl)
-    if task["assigned_agent_id"] is None:
+    if task["status"] == TaskStatus.PENDING and not task["is_blocked"]:
         request.app[WAKE]()
     return task
 
@@ -94,7 +97,10 @@ async def report(
     PENDING again while retries are left. Reporting the same end with the same outcome once more
     changes nothing and is fine.
     """
-    return await tasks.report(request.app[DB], task_id, query.agent_id, body)
+    reported = await tasks.report(request.app[DB], task_id, query.agent_id, body)
+    if reported.releases:
+        request.app[WAKE]()
+    return reported.answer
 
 
 @routes.delete("/aitp/tasks/{task_id}", errors=(BusinessRule, Forbidden))

@@ -1,72 +1,161 @@
--- Tasks that wait for other tasks. tasks.is_blocked is kept true to the state by the ledger's triggers, in
--- the transaction that ends the dependency.
+-- Tasks that wait for other tasks. tasks.is_blocked is kept true to the state by triggers, in the
+-- transaction that ends the dependency or changes the dependencies.
+--
+-- Who creates a dependent locks its dependencies FOR SHARE first, in the order of the keys, and then looks at
+-- their states: whatever ends one of them waits for that and then sees the dependent, or has ended it before.
+-- All this counts on READ COMMITTED, as which the service works. Somebody in psql who ends a task in a
+-- transaction of a stricter level overlooks a dependent created since its first statement;
+-- SELECT settle_tasks(ARRAY(SELECT task_id FROM tasks WHERE status = 'PENDING' AND is_blocked)) finds it.
+--
+-- The functions run with enable_seqscan = off: every one of their lookups has its index, and neither a plan
+-- made when the tables were small nor ten thousand dependents of one task may talk the planner out of it.
 
 CREATE TABLE public.task_dependencies (
     task_id     uuid NOT NULL REFERENCES public.tasks ON DELETE CASCADE,
     depends_on  uuid NOT NULL,
-    PRIMARY KEY (depends_on, task_id)
+    PRIMARY KEY (depends_on, task_id),
+    CONSTRAINT task_dependencies_not_on_itself CHECK (task_id <> depends_on)
 );
-CREATE INDEX task_dependencies_by_task ON public.task_dependencies (task_id);
+CREATE INDEX task_dependencies_by_task ON public.task_dependencies (task_id, depends_on);
 
 COMMENT ON TABLE public.task_dependencies IS
-    'task_id may run only when depends_on is COMPLETED. A dependency whose row was pruned counts as completed: what ended otherwise had failed its dependents by then.';
+    'task_id may run only when depends_on is COMPLETED. A dependency whose row is gone counts as completed: what ended otherwise had failed its dependents by then.';
 COMMENT ON COLUMN public.task_dependencies.task_id IS 'The task that waits.';
-COMMENT ON COLUMN public.task_dependencies.depends_on IS 'The task it waits for; its row may have been pruned.';
+COMMENT ON COLUMN public.task_dependencies.depends_on IS 'The task it waits for; its row may be pruned by now.';
 
-CREATE FUNCTION public.settle_dependents(facts public.task_events_open[]) RETURNS void
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION public.doomed_tasks(roots uuid[]) RETURNS SETOF uuid
+LANGUAGE sql STABLE
+SET enable_seqscan = off SET jit = off AS $$
+    -- OFFSET 0: one lookup for each row; a level of the tree may be one row wide or ten thousand.
+    WITH RECURSIVE doomed AS (
+        SELECT t.task_id
+          FROM unnest(roots) AS root (task_id)
+         CROSS JOIN LATERAL (SELECT p.task_id FROM public.tasks AS p
+                              WHERE p.task_id = root.task_id AND p.status = 'PENDING' OFFSET 0) AS t
+         UNION
+        SELECT t.task_id
+          FROM doomed
+         CROSS JOIN LATERAL (SELECT d.task_id FROM public.task_dependencies AS d
+                              WHERE d.depends_on = doomed.task_id OFFSET 0) AS d
+         CROSS JOIN LATERAL (SELECT p.task_id FROM public.tasks AS p
+                              WHERE p.task_id = d.task_id AND p.status = 'PENDING' OFFSET 0) AS t
+    )
+    SELECT doomed.task_id FROM doomed
+$$;
+COMMENT ON FUNCTION public.doomed_tasks(uuid[]) IS
+    'Those of these tasks that are PENDING, and every PENDING task that depends on one of them, all the way down.';
+
+CREATE FUNCTION public.fail_dependents(roots uuid[]) RETURNS void
+LANGUAGE plpgsql
+SET enable_seqscan = off SET jit = off AS $$
 DECLARE
-    changed uuid[] := ARRAY(SELECT DISTINCT f.task_id FROM unnest(facts) AS f);
-    doomed  uuid[];
-    waiting uuid[];
+    doomed uuid[];
 BEGIN
-    IF NOT EXISTS (SELECT FROM public.task_dependencies AS d WHERE d.depends_on = ANY (changed)) THEN
+    -- Locked in the order of the keys, as everywhere, and looked at again when nobody else can touch them.
+    -- A dependent that somebody created in between is found by the facts that this update writes.
+    PERFORM FROM public.tasks AS t
+      WHERE t.task_id = ANY (ARRAY(SELECT public.doomed_tasks(roots)))
+      ORDER BY t.task_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
         RETURN;
     END IF;
-
-    -- Everything below a task that failed or was cancelled fails with it, all the way down, at once:
-    -- the nested facts find no dependents left that are still PENDING.
-    WITH RECURSIVE below AS (
-        SELECT d.task_id
-          FROM unnest(facts) AS f
-          JOIN public.task_dependencies AS d ON d.depends_on = f.task_id
-         WHERE f.to_status IN ('FAILED', 'CANCELLED')
-        UNION
-        SELECT d.task_id
-          FROM below AS b
-          -- OFFSET 0: look each one up by the index; a level of the tree may be one row wide.
-         CROSS JOIN LATERAL (SELECT n.task_id FROM public.task_dependencies AS n
-                              WHERE n.depends_on = b.task_id OFFSET 0) AS d
-    )
-    SELECT array_agg(t.task_id ORDER BY t.task_id) INTO doomed
-      FROM below AS b
-      JOIN public.tasks AS t ON t.task_id = b.task_id
-     WHERE t.status = 'PENDING' AND t.is_blocked;
-    IF doomed IS NOT NULL THEN
-        PERFORM FROM public.tasks AS t WHERE t.task_id = ANY (doomed) ORDER BY t.task_id FOR NO KEY UPDATE;
-        UPDATE public.tasks AS t
-           SET status = 'FAILED', is_blocked = false, failure_reason = 'dependency_failed',
-               error_message = 'A task it depends on failed or was cancelled.',
-               next_retry_at = NULL, completed_at = now(), updated_at = now()
-         WHERE t.task_id = ANY (doomed) AND t.status = 'PENDING';
-    END IF;
-
-    -- The rest: lock first, look after, in a new snapshot. Two dependencies of one task that end at the
-    -- same time meet at its lock, and the second one sees the first.
-    SELECT array_agg(DISTINCT d.task_id) INTO waiting
-      FROM public.task_dependencies AS d
-     WHERE d.depends_on = ANY (changed);
-    PERFORM FROM public.tasks AS t
-      WHERE t.task_id = ANY (waiting) AND t.status = 'PENDING'
-      ORDER BY t.task_id FOR NO KEY UPDATE;
+    doomed := ARRAY(SELECT public.doomed_tasks(roots));
     UPDATE public.tasks AS t
-       SET is_blocked = s.blocked, updated_at = now()
-      FROM (SELECT w.task_id,
-                   EXISTS (SELECT FROM public.task_dependencies AS d
-                             JOIN public.tasks AS u ON u.task_id = d.depends_on
-                            WHERE d.task_id = w.task_id AND u.status <> 'COMPLETED') AS blocked
-              FROM unnest(waiting) AS w (task_id)) AS s
-     WHERE t.task_id = s.task_id AND t.status = 'PENDING' AND t.is_blocked <> s.blocked;
+       SET status = 'FAILED', is_blocked = false, failure_reason = 'dependency_failed',
+           error_message = 'A task it depends on failed or was cancelled.',
+           next_retry_at = NULL, completed_at = now(), updated_at = now()
+     WHERE t.task_id = ANY (doomed) AND t.status = 'PENDING';
+END $$;
+COMMENT ON FUNCTION public.fail_dependents(uuid[]) IS
+    'Fails those of these tasks that are PENDING, and everything PENDING below them, with dependency_failed.';
+
+CREATE FUNCTION public.settle_tasks(ids uuid[]) RETURNS void
+LANGUAGE plpgsql
+SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    doomed  uuid[];
+    changed uuid[];
+BEGIN
+    -- Lock first, look after, in a new snapshot: two dependencies of one task that end at the same time
+    -- meet at its lock, and the second one sees the first.
+    PERFORM FROM public.tasks AS t
+      WHERE t.task_id = ANY (ids) AND t.status = 'PENDING'
+      ORDER BY t.task_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    SELECT array_agg(t.task_id) FILTER (WHERE s.doomed),
+           array_agg(t.task_id) FILTER (WHERE NOT s.doomed AND s.blocked <> t.is_blocked)
+      INTO doomed, changed
+      FROM public.tasks AS t
+     CROSS JOIN LATERAL (
+           SELECT count(*) > 0 AS blocked,
+                  coalesce(bool_or(u.status IN ('FAILED', 'CANCELLED')), false) AS doomed
+             FROM public.task_dependencies AS d
+            CROSS JOIN LATERAL (SELECT p.status FROM public.tasks AS p
+                                 WHERE p.task_id = d.depends_on AND p.status <> 'COMPLETED' OFFSET 0) AS u
+            WHERE d.task_id = t.task_id) AS s
+     WHERE t.task_id = ANY (ids) AND t.status = 'PENDING';
+    IF doomed IS NOT NULL THEN
+        PERFORM public.fail_dependents(doomed);
+    END IF;
+    IF changed IS NOT NULL THEN
+        UPDATE public.tasks AS t
+           SET is_blocked = NOT t.is_blocked, updated_at = now()
+         WHERE t.task_id = ANY (changed) AND t.status = 'PENDING';
+    END IF;
+END $$;
+COMMENT ON FUNCTION public.settle_tasks(uuid[]) IS
+    'Makes those of these tasks that are PENDING what their dependencies say: blocked, free, or FAILED (dependency_failed). May be called at any time.';
+
+CREATE FUNCTION public.settle_dependents(facts public.task_events_open[]) RETURNS void
+LANGUAGE plpgsql
+SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    waiting uuid[];
+    doomed  uuid[];
+BEGIN
+    SELECT array_agg(DISTINCT d.task_id),
+           array_agg(DISTINCT d.task_id) FILTER (WHERE f.to_status IN ('FAILED', 'CANCELLED'))
+      INTO waiting, doomed
+      FROM unnest(facts) AS f
+     CROSS JOIN LATERAL (
+           SELECT n.task_id FROM public.task_dependencies AS n WHERE n.depends_on = f.task_id
+            UNION ALL
+           -- What was reopened looks at its own dependencies again.
+           SELECT n.task_id FROM public.task_dependencies AS n WHERE n.task_id = f.task_id AND f.event = 'reopened'
+           OFFSET 0) AS d;
+    IF doomed IS NOT NULL THEN
+        PERFORM public.fail_dependents(doomed);
+    END IF;
+    IF waiting IS NOT NULL THEN
+        PERFORM public.settle_tasks(waiting);
+    END IF;
 END $$;
 COMMENT ON FUNCTION public.settle_dependents(public.task_events_open[]) IS
     'Fails the dependents of tasks that failed or were cancelled (dependency_failed, all the way down), unblocks those whose last dependency completed, blocks those whose dependency was reopened.';
+
+-- Dependencies that somebody writes or deletes by hand.
+CREATE FUNCTION public.task_dependencies_changed() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    CASE TG_OP
+        WHEN 'INSERT' THEN
+            PERFORM public.settle_tasks(ARRAY(SELECT DISTINCT n.task_id FROM new_rows AS n));
+        WHEN 'TRUNCATE' THEN
+            PERFORM public.settle_tasks(
+                ARRAY(SELECT t.task_id FROM public.tasks AS t WHERE t.status = 'PENDING' AND t.is_blocked));
+        ELSE
+            PERFORM public.settle_tasks(ARRAY[OLD.task_id, NEW.task_id]);
+    END CASE;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION public.task_dependencies_changed() IS 'Keeps tasks true to their dependencies, whoever changes those.';
+
+CREATE TRIGGER task_dependencies_inserted AFTER INSERT ON public.task_dependencies
+    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.task_dependencies_changed();
+-- Not when a task is deleted and takes its dependencies along: row by row, so that it costs nothing then.
+CREATE TRIGGER task_dependencies_changed AFTER UPDATE OR DELETE ON public.task_dependencies
+    FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION public.task_dependencies_changed();
+CREATE TRIGGER task_dependencies_truncated AFTER TRUNCATE ON public.task_dependencies
+    FOR EACH STATEMENT EXECUTE FUNCTION public.task_dependencies_changed();

@@ -223,12 +223,16 @@ CREATE TRIGGER task_chains_deliver AFTER UPDATE OF status ON public.task_chains
     EXECUTE FUNCTION public.deliver_chain_event();
 
 CREATE OR REPLACE FUNCTION public.task_consequences(facts public.task_events_open[]) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+-- For the lookups of what most tasks don't have: by index, whatever the planner believes, see 10_dependencies.sql.
+SET enable_seqscan = off AS $$
 DECLARE
-    fact    public.task_events_open;
-    judged  public.task_events_open[];
-    settled public.task_events_open[];
-    heard   text[];
+    fact     public.task_events_open;
+    judged   public.task_events_open[];
+    settled  public.task_events_open[];
+    ids      uuid[];
+    reopened boolean := false;
+    moved    boolean := false;
 BEGIN
     FOREACH fact IN ARRAY facts LOOP
         IF fact.event IN ('completed', 'failed') AND fact.agent_id <> '' THEN
@@ -236,14 +240,23 @@ BEGIN
         END IF;
         IF fact.event IN ('completed', 'failed', 'cancelled', 'reopened') THEN
             settled := settled || fact;
+            reopened := reopened OR fact.event = 'reopened';
         END IF;
+        IF fact.to_status <> 'PENDING' THEN
+            moved := true;
+        END IF;
+        ids := ids || fact.task_id;
     END LOOP;
     IF judged IS NOT NULL THEN
         PERFORM public.apply_trust(judged);
     END IF;
-    IF settled IS NOT NULL THEN
+    -- Before what follows from it, which tells of events of its own: a task has completed when the next begins.
+    PERFORM public.deliver_task_events(facts);
+    IF settled IS NOT NULL
+       AND (reopened OR EXISTS (SELECT FROM public.task_dependencies AS d WHERE d.depends_on = ANY (ids))) THEN
         PERFORM public.settle_dependents(settled);
     END IF;
-    PERFORM public.advance_chains(facts);
-    PERFORM public.deliver_task_events(facts);
+    IF moved AND EXISTS (SELECT FROM public.chain_steps AS s WHERE s.task_id = ANY (ids)) THEN
+        PERFORM public.advance_chains(facts);
+    END IF;
 END $$;
