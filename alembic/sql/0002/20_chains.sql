@@ -52,7 +52,12 @@ CREATE TABLE public.chain_steps (
     completed_at         timestamptz,
     PRIMARY KEY (chain_id, step_index),
     CONSTRAINT chain_steps_status_known
-        CHECK (status IN ('PENDING', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED'))
+        CHECK (status IN ('PENDING', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
+    -- What its task could not be must not be found out when the step before completes.
+    CONSTRAINT chain_steps_priority_1_to_10 CHECK (priority BETWEEN 1 AND 10),
+    CONSTRAINT chain_steps_retries_not_negative CHECK (max_retries >= 0),
+    CONSTRAINT chain_steps_timeout_positive CHECK (timeout_seconds > 0),
+    CONSTRAINT chain_steps_input_is_object CHECK (json_typeof(input_data) = 'object')
 );
 CREATE UNIQUE INDEX chain_steps_by_task ON public.chain_steps (task_id) WHERE task_id IS NOT NULL;
 
@@ -111,33 +116,47 @@ COMMENT ON FUNCTION public.write_chain_fact(text, uuid, integer, text, text, big
 CREATE FUNCTION public.task_chains_ledger() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
+    chain     public.task_chains := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
     old_status text := CASE WHEN TG_OP = 'INSERT' THEN '' ELSE OLD.status END;
+    new_status text := CASE WHEN TG_OP = 'DELETE' THEN 'CANCELLED' ELSE NEW.status END;
 BEGIN
-    IF TG_OP = 'DELETE' THEN
-        -- A live chain that is deleted counts as cancelled.
-        IF OLD.status IN ('PENDING', 'RUNNING') THEN
-            PERFORM public.write_chain_fact('chain', OLD.chain_id, NULL, OLD.status, 'CANCELLED');
-        END IF;
-        RETURN NULL;
-    END IF;
-    IF old_status = '' AND NEW.status <> 'PENDING' THEN
-        PERFORM public.write_chain_fact('chain', NEW.chain_id, NULL, '', 'PENDING');
+    -- A chain always enters through PENDING, whatever somebody writes, so that every sum balances.
+    IF old_status = '' AND new_status <> 'PENDING' THEN
+        PERFORM public.write_chain_fact('chain', chain.chain_id, NULL, '', 'PENDING');
         old_status := 'PENDING';
     END IF;
     PERFORM public.write_chain_fact(
-        'chain', NEW.chain_id, NULL, old_status, NEW.status,
-        CASE WHEN NEW.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND NEW.started_at IS NOT NULL
-             THEN public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at) END
+        'chain', chain.chain_id, NULL, old_status, new_status,
+        CASE WHEN new_status = 'COMPLETED' OR new_status IN ('FAILED', 'CANCELLED') AND chain.started_at IS NOT NULL
+             THEN coalesce(public.microseconds(coalesce(chain.completed_at, now()) - chain.started_at), 0) END
     );
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION public.task_chains_ledger() IS 'Writes the transitions of chains to the chain ledger.';
+COMMENT ON FUNCTION public.task_chains_ledger() IS
+    'Writes the transitions of chains to the chain ledger. A live chain that is deleted counts as cancelled.';
 
-CREATE TRIGGER task_chains_ledger_insert AFTER INSERT OR DELETE ON public.task_chains
+CREATE TRIGGER task_chains_ledger_insert AFTER INSERT ON public.task_chains
     FOR EACH ROW EXECUTE FUNCTION public.task_chains_ledger();
 CREATE TRIGGER task_chains_ledger_update AFTER UPDATE OF status ON public.task_chains
     FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION public.task_chains_ledger();
+CREATE TRIGGER task_chains_ledger_delete AFTER DELETE ON public.task_chains
+    FOR EACH ROW WHEN (OLD.status IN ('PENDING', 'RUNNING')) EXECUTE FUNCTION public.task_chains_ledger();
 
+CREATE FUNCTION public.chain_steps_ledger() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM public.write_chain_fact(
+        'step', NEW.chain_id, NEW.step_index, CASE WHEN TG_OP = 'INSERT' THEN '' ELSE OLD.status END, NEW.status);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION public.chain_steps_ledger() IS 'Writes the transitions of steps to the chain ledger.';
+CREATE TRIGGER chain_steps_ledger_insert AFTER INSERT ON public.chain_steps
+    FOR EACH ROW WHEN (NEW.status <> 'PENDING') EXECUTE FUNCTION public.chain_steps_ledger();
+CREATE TRIGGER chain_steps_ledger_update AFTER UPDATE OF status ON public.chain_steps
+    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION public.chain_steps_ledger();
+
+-- What must hold whoever writes: an ended chain stays ended and has nothing left that lives; steps leave
+-- with their chain.
 CREATE FUNCTION public.task_chains_stay_ended() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -149,26 +168,80 @@ CREATE TRIGGER task_chains_stay_ended BEFORE UPDATE OF status ON public.task_cha
     FOR EACH ROW WHEN (OLD.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND NEW.status <> OLD.status)
     EXECUTE FUNCTION public.task_chains_stay_ended();
 
-CREATE FUNCTION public.chain_steps_ledger() RETURNS trigger
+CREATE FUNCTION public.task_chains_ended() RETURNS trigger
+LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
+DECLARE
+    live uuid[];
+BEGIN
+    WITH ended AS (
+        UPDATE public.chain_steps AS s
+           SET status = 'CANCELLED', completed_at = now()
+         WHERE s.chain_id = OLD.chain_id AND s.status IN ('PENDING', 'RUNNING')
+        RETURNING s.task_id
+    )
+    SELECT array_agg(ended.task_id) FILTER (WHERE ended.task_id IS NOT NULL) INTO live FROM ended;
+    IF live IS NOT NULL THEN
+        UPDATE public.tasks AS t
+           SET status = 'CANCELLED', cancel_reason = 'chain ended', is_blocked = false,
+               deadline_at = NULL, next_retry_at = NULL, completed_at = now(), updated_at = now()
+         WHERE t.task_id = ANY (live) AND t.status IN ('PENDING', 'ASSIGNED', 'ACTIVE');
+    END IF;
+    RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD END;
+END $$;
+COMMENT ON FUNCTION public.task_chains_ended() IS
+    'Whatever of an ended or deleted chain has not ended yet is cancelled: steps that wait or run, and their tasks.';
+CREATE TRIGGER task_chains_ended AFTER UPDATE OF status ON public.task_chains
+    FOR EACH ROW WHEN (OLD.status IN ('PENDING', 'RUNNING') AND NEW.status NOT IN ('PENDING', 'RUNNING'))
+    EXECUTE FUNCTION public.task_chains_ended();
+CREATE TRIGGER task_chains_deleted BEFORE DELETE ON public.task_chains
+    FOR EACH ROW WHEN (OLD.status IN ('PENDING', 'RUNNING')) EXECUTE FUNCTION public.task_chains_ended();
+
+CREATE FUNCTION public.task_chains_truncated() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM public.write_chain_fact('step', NEW.chain_id, NEW.step_index, OLD.status, NEW.status);
+    UPDATE public.task_chains AS c
+       SET status = 'CANCELLED', completed_at = now(), updated_at = now()
+     WHERE c.status IN ('PENDING', 'RUNNING');
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION public.chain_steps_ledger() IS 'Writes the transitions of steps to the chain ledger.';
-CREATE TRIGGER chain_steps_ledger AFTER UPDATE OF status ON public.chain_steps
-    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION public.chain_steps_ledger();
+COMMENT ON FUNCTION public.task_chains_truncated() IS 'TRUNCATE of chains or steps cancels what lives.';
+CREATE TRIGGER task_chains_truncated BEFORE TRUNCATE ON public.task_chains
+    FOR EACH STATEMENT EXECUTE FUNCTION public.task_chains_truncated();
+CREATE TRIGGER chain_steps_truncated BEFORE TRUNCATE ON public.chain_steps
+    FOR EACH STATEMENT EXECUTE FUNCTION public.task_chains_truncated();
+
+CREATE FUNCTION public.chain_steps_stay() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'step % of chain % cannot be deleted alone', OLD.step_index, OLD.chain_id
+        USING ERRCODE = 'restrict_violation', HINT = 'Delete the chain.';
+END $$;
+COMMENT ON FUNCTION public.chain_steps_stay() IS 'Refuses to delete a step without its chain.';
+CREATE TRIGGER chain_steps_stay BEFORE DELETE ON public.chain_steps
+    FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION public.chain_steps_stay();
+
+CREATE FUNCTION public.uuid7() RETURNS uuid
+LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
+    -- 48 bits of Unix milliseconds over a random (version 4) UUID, whose version 0100 becomes 0111.
+    SELECT encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+               PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+               FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid
+$$;
+COMMENT ON FUNCTION public.uuid7() IS 'A UUID of version 7 (RFC 9562): grows with time.';
 
 CREATE FUNCTION public.start_chain_step(chain uuid, step integer, previous json) RETURNS uuid
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
 DECLARE
-    new_task uuid := gen_random_uuid();
+    new_task uuid := public.uuid7();
 BEGIN
     INSERT INTO public.tasks
         (task_id, client_id, task_type, capability_required, input_data, priority, timeout_seconds, max_retries, metadata)
     SELECT new_task, c.client_id, s.task_type, s.capability_required,
+           -- Values keep their text: numbers are not rounded, nothing is reordered.
            CASE WHEN s.use_previous_output AND step > 0
-                THEN (SELECT coalesce(json_object_agg(e.key, e.value), '{}')
+                THEN (SELECT json_object_agg(e.key, e.value)
                         FROM (SELECT i.key, i.value FROM json_each(s.input_data) AS i WHERE i.key <> 'previous_output'
                               UNION ALL
                               SELECT 'previous_output', coalesce(previous, 'null'::json)) AS e)
@@ -185,58 +258,58 @@ COMMENT ON FUNCTION public.start_chain_step(uuid, integer, json) IS
     'Creates the task of a step; previous is the result of the step before, for use_previous_output.';
 
 CREATE FUNCTION public.advance_chains(facts public.task_events_open[]) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+-- Every lookup has its index, also by a plan that was made when there were no chains.
+SET enable_seqscan = off AS $$
 DECLARE
-    fact    record;
+    fact  record;
+    ended public.tasks;
+    why   text;
 BEGIN
     FOR fact IN
-        SELECT f.task_id, f.to_status, f.reason, s.chain_id, s.step_index, s.status AS step_status
+        SELECT f.task_id, f.to_status, f.reason, s.chain_id, s.step_index
           FROM unnest(facts) AS f
-          JOIN public.chain_steps AS s ON s.task_id = f.task_id
-         WHERE s.status IN ('PENDING', 'RUNNING')
-           AND f.to_status IN ('ASSIGNED', 'ACTIVE', 'COMPLETED', 'FAILED', 'CANCELLED')
+         CROSS JOIN LATERAL (
+               SELECT n.chain_id, n.step_index FROM public.chain_steps AS n
+                WHERE n.task_id = f.task_id AND n.status IN ('PENDING', 'RUNNING') OFFSET 0) AS s
+         WHERE f.to_status IN ('ASSIGNED', 'ACTIVE', 'COMPLETED', 'FAILED', 'CANCELLED')
          ORDER BY s.chain_id, s.step_index, f.event_id
     LOOP
-        -- One at a time per chain: a cancellation and a completion meet here.
-        PERFORM FROM public.task_chains AS c WHERE c.chain_id = fact.chain_id FOR NO KEY UPDATE;
-        PERFORM FROM public.task_chains AS c WHERE c.chain_id = fact.chain_id AND c.status IN ('PENDING', 'RUNNING');
+        -- One at a time per chain, always after the task: a cancellation and a completion meet here.
+        PERFORM FROM public.task_chains AS c
+          WHERE c.chain_id = fact.chain_id AND c.status IN ('PENDING', 'RUNNING') FOR NO KEY UPDATE;
         CONTINUE WHEN NOT FOUND;
-        UPDATE public.task_chains AS c
-           SET status = 'RUNNING', started_at = now(), updated_at = now()
-         WHERE c.chain_id = fact.chain_id AND c.status = 'PENDING'
-           AND fact.to_status IN ('ASSIGNED', 'ACTIVE', 'COMPLETED');
+        IF fact.to_status IN ('ASSIGNED', 'ACTIVE', 'COMPLETED') THEN
+            UPDATE public.task_chains AS c
+               SET status = 'RUNNING', started_at = now(), updated_at = now()
+             WHERE c.chain_id = fact.chain_id AND c.status = 'PENDING';
+            UPDATE public.chain_steps AS s
+               SET status = 'RUNNING', started_at = now()
+             WHERE s.chain_id = fact.chain_id AND s.step_index = fact.step_index AND s.status = 'PENDING';
+            CONTINUE WHEN fact.to_status <> 'COMPLETED';
+        END IF;
+        -- All NULL when the task was deleted.
+        SELECT t.* INTO ended FROM public.tasks AS t WHERE t.task_id = fact.task_id;
+        why := CASE WHEN fact.to_status <> 'COMPLETED'
+                    THEN coalesce(ended.error_message, ended.cancel_reason, fact.reason) END;
         UPDATE public.chain_steps AS s
-           SET status = 'RUNNING', started_at = now()
-         WHERE s.chain_id = fact.chain_id AND s.step_index = fact.step_index AND s.status = 'PENDING'
-           AND fact.to_status IN ('ASSIGNED', 'ACTIVE', 'COMPLETED');
-        CONTINUE WHEN fact.to_status IN ('ASSIGNED', 'ACTIVE');
-        UPDATE public.chain_steps AS s
-           SET status = fact.to_status, completed_at = now(),
-               result_data = t.result_data, error_message = CASE WHEN fact.to_status <> 'COMPLETED' THEN coalesce(t.error_message, fact.reason) END
-          FROM (SELECT fact.task_id) AS f (task_id)
-          LEFT JOIN public.tasks AS t ON t.task_id = f.task_id
+           SET status = fact.to_status, completed_at = now(), result_data = ended.result_data,
+               error_message = nullif(why, '')
          WHERE s.chain_id = fact.chain_id AND s.step_index = fact.step_index;
         IF fact.to_status = 'COMPLETED' THEN
             UPDATE public.task_chains AS c
                SET current_step = fact.step_index + 1, updated_at = now(),
-                   status = CASE WHEN fact.step_index + 1 = c.total_steps THEN 'COMPLETED' ELSE c.status END,
-                   completed_at = CASE WHEN fact.step_index + 1 = c.total_steps THEN now() END
+                   status = CASE WHEN fact.step_index + 1 >= c.total_steps THEN 'COMPLETED' ELSE c.status END,
+                   completed_at = CASE WHEN fact.step_index + 1 >= c.total_steps THEN now() END
              WHERE c.chain_id = fact.chain_id;
-            PERFORM public.start_chain_step(s.chain_id, s.step_index,
-                        (SELECT p.result_data FROM public.chain_steps AS p
-                          WHERE p.chain_id = fact.chain_id AND p.step_index = fact.step_index))
+            PERFORM public.start_chain_step(s.chain_id, s.step_index, ended.result_data)
                FROM public.chain_steps AS s
-              WHERE s.chain_id = fact.chain_id AND s.step_index = fact.step_index + 1;
+              WHERE s.chain_id = fact.chain_id AND s.step_index = fact.step_index + 1 AND s.status = 'PENDING';
         ELSE
-            -- What had not begun never will.
-            UPDATE public.chain_steps AS s
-               SET status = 'CANCELLED', completed_at = now()
-             WHERE s.chain_id = fact.chain_id AND s.status = 'PENDING';
             UPDATE public.task_chains AS c
                SET status = fact.to_status, completed_at = now(), updated_at = now(),
-                   error_message = format('Step %s %s%s', fact.step_index,
-                       CASE fact.to_status WHEN 'FAILED' THEN 'failed' ELSE 'was cancelled' END,
-                       CASE WHEN fact.reason <> '' THEN ': ' || fact.reason ELSE '' END)
+                   error_message = concat_ws(': ', format('Step %s %s', fact.step_index,
+                       CASE fact.to_status WHEN 'FAILED' THEN 'failed' ELSE 'was cancelled' END), nullif(why, ''))
              WHERE c.chain_id = fact.chain_id;
         END IF;
     END LOOP;
@@ -244,32 +317,43 @@ END $$;
 COMMENT ON FUNCTION public.advance_chains(public.task_events_open[]) IS
     'Moves chains on when the task of a step was assigned or ended: the next step''s task is created in the transaction that completed the one before.';
 
-CREATE FUNCTION public.cancel_chain(chain uuid) RETURNS SETOF public.task_chains
-LANGUAGE plpgsql AS $$
-DECLARE
-    found_status text;
+CREATE FUNCTION public.cancel_chain(chain uuid) RETURNS TABLE (status text, cancelled boolean)
+LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
+#variable_conflict use_column
 BEGIN
-    -- The task first and the chain after it: the order in which advance_chains() locks them.
-    PERFORM FROM public.tasks AS t
-       JOIN public.chain_steps AS s ON s.task_id = t.task_id
-      WHERE s.chain_id = chain AND t.status IN ('PENDING', 'ASSIGNED', 'ACTIVE') FOR NO KEY UPDATE OF t;
-    SELECT c.status INTO found_status FROM public.task_chains AS c WHERE c.chain_id = chain FOR NO KEY UPDATE;
-    IF found_status IN ('PENDING', 'RUNNING') THEN
-        UPDATE public.task_chains AS c
-           SET status = 'CANCELLED', completed_at = now(), updated_at = now() WHERE c.chain_id = chain;
-        UPDATE public.chain_steps AS s
-           SET status = 'CANCELLED', completed_at = now()
-         WHERE s.chain_id = chain AND s.status IN ('PENDING', 'RUNNING');
+    cancelled := false;
+    FOR attempt IN 1..10 LOOP
+        -- By its task, and advance_chains() does the rest: everybody locks the task first and then the chain.
         UPDATE public.tasks AS t
-           SET status = 'CANCELLED', cancel_reason = 'chain cancelled', completed_at = now(), updated_at = now(),
-               is_blocked = false, deadline_at = NULL, next_retry_at = NULL
-          FROM public.chain_steps AS s
-         WHERE s.chain_id = chain AND s.task_id = t.task_id AND t.status IN ('PENDING', 'ASSIGNED', 'ACTIVE');
-        RETURN QUERY SELECT * FROM public.task_chains AS c WHERE c.chain_id = chain;
-    END IF;
+           SET status = 'CANCELLED', cancel_reason = 'chain cancelled', is_blocked = false,
+               deadline_at = NULL, next_retry_at = NULL, completed_at = now(), updated_at = now()
+         WHERE t.task_id = ANY (ARRAY(SELECT s.task_id FROM public.chain_steps AS s
+                                       WHERE s.chain_id = chain AND s.status IN ('PENDING', 'RUNNING')))
+           AND t.status IN ('PENDING', 'ASSIGNED', 'ACTIVE');
+        cancelled := FOUND;
+        SELECT c.status INTO status FROM public.task_chains AS c WHERE c.chain_id = chain;
+        IF NOT FOUND THEN
+            RETURN;
+        END IF;
+        IF status NOT IN ('PENDING', 'RUNNING') THEN
+            IF cancelled THEN
+                UPDATE public.task_chains AS c SET error_message = NULL WHERE c.chain_id = chain;
+            END IF;
+            RETURN NEXT;
+            RETURN;
+        END IF;
+        -- Its step completed just now: the next one has a task by now.
+    END LOOP;
+    -- Or somebody made a live chain without a live task.
+    UPDATE public.task_chains AS c
+       SET status = 'CANCELLED', completed_at = now(), updated_at = now()
+     WHERE c.chain_id = chain AND c.status IN ('PENDING', 'RUNNING');
+    cancelled := FOUND;
+    RETURN QUERY SELECT c.status, cancelled FROM public.task_chains AS c WHERE c.chain_id = chain;
 END $$;
 COMMENT ON FUNCTION public.cancel_chain(uuid) IS
-    'Cancels a live chain, its steps and its task; returns the chain, or nothing when it had ended (or is unknown).';
+    'Cancels a live chain, its steps and its task. Returns the status of the chain now and whether this call cancelled it; nothing when it is unknown.';
 
 CREATE FUNCTION public.submit_chain(chain uuid, chain_name text, client text, steps json) RETURNS SETOF public.task_chains
 LANGUAGE plpgsql AS $$
@@ -290,4 +374,4 @@ BEGIN
     RETURN QUERY SELECT * FROM public.task_chains AS c WHERE c.chain_id = chain;
 END $$;
 COMMENT ON FUNCTION public.submit_chain(uuid, text, text, json) IS
-    'Creates a chain, its steps (a JSON array) and the task of the first one.';
+    'Creates a chain, its steps (a JSON array of objects) and the task of the first one.';

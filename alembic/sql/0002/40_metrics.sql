@@ -104,26 +104,28 @@ COMMENT ON COLUMN metrics.ains_chain_steps_total.step_status IS 'Status of the s
 COMMENT ON COLUMN metrics.ains_chain_steps_total.value IS 'The value.';
 
 CREATE VIEW metrics.ains_chain_duration_seconds_sum_count AS
-    SELECT s.label_1 AS chain_status, sum(s.n)::bigint AS count, sum(s.sum_us) / 1000000.0 AS sum_seconds
-      FROM metrics.series AS s WHERE s.family = 'ains_chain_duration_seconds' GROUP BY 1;
+    SELECT k.chain_status, coalesce(sum(s.n), 0)::bigint AS count, coalesce(sum(s.sum_us), 0) / 1000000.0 AS sum_seconds
+      FROM (VALUES ('COMPLETED'), ('FAILED'), ('CANCELLED')) AS k (chain_status)
+      LEFT JOIN metrics.series AS s ON s.family = 'ains_chain_duration_seconds' AND s.label_1 = k.chain_status
+     GROUP BY k.chain_status;
 COMMENT ON VIEW metrics.ains_chain_duration_seconds_sum_count IS 'Histogram: started to finished, by final status. Observations and their sum.';
 COMMENT ON COLUMN metrics.ains_chain_duration_seconds_sum_count.chain_status IS 'Final status of the chain.';
 COMMENT ON COLUMN metrics.ains_chain_duration_seconds_sum_count.count IS 'Number of observations.';
 COMMENT ON COLUMN metrics.ains_chain_duration_seconds_sum_count.sum_seconds IS 'Sum of the observed values in seconds.';
 
 CREATE VIEW metrics.ains_chain_duration_seconds AS
-    SELECT s.label_1 AS chain_status, b.le,
+    SELECT k.chain_status, b.le,
            coalesce(sum(s.n) FILTER (WHERE s.bucket <= b.bucket), 0)::bigint AS value
-      FROM metrics.series AS s
+      FROM (VALUES ('COMPLETED'), ('FAILED'), ('CANCELLED')) AS k (chain_status)
      CROSS JOIN (
            SELECT (u.ordinality - 1)::integer AS bucket, trim_scale(u.bound / 1000000.0)::text || CASE WHEN u.bound % 1000000 = 0 THEN '.0' ELSE '' END AS le
              FROM unnest(metrics.bounds('ains_chain_duration_seconds')) WITH ORDINALITY AS u (bound, ordinality)
             UNION ALL
            SELECT cardinality(metrics.bounds('ains_chain_duration_seconds')), '+Inf'
            ) AS b
-     WHERE s.family = 'ains_chain_duration_seconds'
-     GROUP BY s.label_1, b.bucket, b.le
-     ORDER BY s.label_1, b.bucket;
+      LEFT JOIN metrics.series AS s ON s.family = 'ains_chain_duration_seconds' AND s.label_1 = k.chain_status
+     GROUP BY k.chain_status, b.bucket, b.le
+     ORDER BY k.chain_status, b.bucket;
 COMMENT ON VIEW metrics.ains_chain_duration_seconds IS 'Histogram: started to finished, by final status. Cumulative buckets.';
 COMMENT ON COLUMN metrics.ains_chain_duration_seconds.chain_status IS 'Final status of the chain.';
 COMMENT ON COLUMN metrics.ains_chain_duration_seconds.le IS 'Upper bound of the bucket in seconds, inclusive.';
