@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.live import ains_serve
+from tests.support.serving import serving
 
 
 class Agent:
@@ -94,8 +94,8 @@ class Agent:
 
 
 async def test_an_agent_written_from_the_contract_completes_tasks(database_url: str) -> None:
-    async with ains_serve(database_url=database_url) as url, aiohttp.ClientSession() as http:
-        agent = Agent(http, url, "contract-agent")
+    async with serving(database_url=database_url) as server, aiohttp.ClientSession() as http:
+        agent = Agent(http, server.url, "contract-agent")
         await agent.introduce()
         await agent.heartbeat()
 
@@ -130,7 +130,7 @@ async def test_an_agent_written_from_the_contract_completes_tasks(database_url: 
         # Faster than half the timeout: +0.05 each.
         assert abs(trust["trust_score"] - 0.85) < 1e-9
 
-        async with http.get(f"{url}/metrics") as response:
+        async with http.get(f"{server.url}/metrics") as response:
             families = list(text_string_to_metric_families(await response.text()))
         [completed] = [family for family in families if family.name == "ains_tasks_completed"]
         labels = {"task_type": "summary", "agent_id": "contract-agent"}
@@ -138,8 +138,8 @@ async def test_an_agent_written_from_the_contract_completes_tasks(database_url: 
 
 
 async def test_two_agents_never_get_the_same_task(database_url: str) -> None:
-    async with ains_serve(database_url=database_url) as url, aiohttp.ClientSession() as http:
-        agents = [Agent(http, url, f"agent-{n}") for n in range(2)]
+    async with serving(database_url=database_url) as server, aiohttp.ClientSession() as http:
+        agents = [Agent(http, server.url, f"agent-{n}") for n in range(2)]
         for agent in agents:
             await agent.introduce()
             await agent.heartbeat()

@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 
 from ains.client import AgentWorker, AinsClient, Assignment, TaskFailed
-from tests.support.live import ains_serve, free_port, until_ready
+from tests.support.live import free_port, until_ready
+from tests.support.serving import serving
 
 PROMETHEUS = shutil.which("prometheus")
 PROMTOOL = shutil.which("promtool")
@@ -101,9 +102,9 @@ async def double(task: Assignment) -> dict[str, int]:
 @needs_prometheus
 async def test_promql_agrees_with_what_happened(database_url: str, tmp_path: Path) -> None:
     async with (
-        ains_serve(database_url=database_url) as url,
-        AinsClient(url) as ains,
-        prometheus(tmp_path, url.removeprefix("http://")) as prometheus_url,
+        serving(database_url=database_url) as server,
+        AinsClient(server.url) as ains,
+        prometheus(tmp_path, server.url.removeprefix("http://")) as prometheus_url,
         aiohttp.ClientSession() as http,
     ):
         ask = PromQl(http, prometheus_url)
@@ -168,7 +169,7 @@ async def test_promql_agrees_with_what_happened(database_url: str, tmp_path: Pat
 @needs_prometheus
 async def test_promtool_finds_nothing_but_the_contracts_own_names(database_url: str) -> None:
     assert PROMTOOL is not None
-    async with ains_serve(database_url=database_url) as url, AinsClient(url) as ains:
+    async with serving(database_url=database_url) as server, AinsClient(server.url) as ains:
         await ains.agents.register("a", tags=["fly"])
         await ains.agents.heartbeat("a")
         task = await ains.tasks.create("acme", task_type="t", capability_required="fly")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ains.client import AinsClient
-from tests.support.live import ains_serve
+from tests.support.serving import serving
 
 SECONDS = 25
 # Left out: positive_data_acceptance. What the schema allows, a rule may refuse (400), and NUL
@@ -26,12 +26,12 @@ CHECKS = (
 async def test_nothing_that_schemathesis_invents_breaks_the_api(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with ains_serve(database_url=database_url) as url:
-        async with AinsClient(url) as ains:  # somebody to talk about
+    async with serving(database_url=database_url) as server:
+        async with AinsClient(server.url) as ains:  # somebody to talk about
             await ains.agents.register("somebody", tags=["something"])
             await ains.agents.heartbeat("somebody")
         command = [
-            *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json"),
             *("--checks", ",".join(CHECKS), "--max-time", str(SECONDS)),
             *("--generation-deterministic", "--no-color"),
         ]
@@ -40,7 +40,7 @@ async def test_nothing_that_schemathesis_invents_breaks_the_api(
         )
         assert run.returncode == 0, run.stdout[-8000:] + run.stderr
         assert "Tested:" in run.stdout
-        async with AinsClient(url) as ains:
+        async with AinsClient(server.url) as ains:
             metrics = await ains.metrics()
     requests = [line for line in metrics.splitlines() if line.startswith("ains_http_requests_to")]
     assert len(requests) > 50

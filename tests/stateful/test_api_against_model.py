@@ -9,7 +9,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from ains.db.pool import Database
 from tests.stateful.machine import ApiAgainstModel
 from tests.stateful.world import World
-from tests.support.live import ains_serve
+from tests.support.serving import serving
 
 SETTINGS = settings(
     max_examples=25,
@@ -27,9 +27,9 @@ async def test_metrics_equal_a_plain_model_of_the_api(
 ) -> None:
     # Without workers: the machine does what they do, one step at a time.
     options = {"database_url": database_url, "agent_ttl": "3600"}
-    async with ains_serve("--no-workers", **options) as url:
+    async with serving("--no-workers", **options) as server:
         pool = Database(database_url)
-        world = World(asyncio.get_running_loop(), url, db, pool)
+        world = World(asyncio.get_running_loop(), server.url, db, pool)
         ApiAgainstModel.world = world
         try:
             await asyncio.to_thread(run_state_machine_as_test, ApiAgainstModel, settings=SETTINGS)
