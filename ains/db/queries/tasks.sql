@@ -73,8 +73,7 @@ WITH rules AS MATERIALIZED (
            EXISTS (SELECT FROM agent_routes AS r WHERE r.capability = lower($4))
            OR EXISTS (SELECT FROM agent_capabilities AS c
                        WHERE lower(c.name) = lower($4) AND NOT c.deprecated)
-           OR EXISTS (SELECT FROM agents AS a CROSS JOIN LATERAL unnest(a.tags) AS tag
-                       WHERE lower(tag) = lower($4)) AS offered
+           OR EXISTS (SELECT FROM agents AS a WHERE lower_all(a.tags) @> ARRAY[lower($4)]) AS offered
 ),
 created AS (
     INSERT INTO tasks
