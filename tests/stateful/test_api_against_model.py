@@ -26,8 +26,7 @@ async def test_metrics_equal_a_plain_model_of_the_api(
     database_url: str, db: asyncpg.Connection
 ) -> None:
     # Without workers: the machine does what they do, one step at a time.
-    options = {"database_url": database_url, "agent_ttl": "3600"}
-    async with serving("--no-workers", **options) as server:
+    async with serving("--no-workers", database_url=database_url, agent_ttl="3600") as server:
         pool = Database(database_url)
         world = World(asyncio.get_running_loop(), server.url, db, pool)
         ApiAgainstModel.world = world
