@@ -8,7 +8,7 @@ import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import click
 
@@ -66,8 +66,8 @@ def split_password(dsn: str) -> tuple[str, str | None]:
             password = value
         else:
             query.append((name, value))
-    netloc = user.partition(":")[0] + at + place
-    return urlunsplit(parts._replace(netloc=netloc, query=urlencode(query, safe="/"))), password
+    rest = "?" + urlencode(query, safe="/") if query else ""
+    return f"{parts.scheme}://{user.partition(':')[0]}{at}{place}{parts.path}{rest}", password
 
 
 def _find_psql(settings: Settings) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import re
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -24,6 +25,7 @@ LOCK_KEY = 0x41494E53  # "AINS": the advisory lock under which one process migra
 OLDEST_SERVER = 15
 CONNECT_SECONDS = 10.0
 
+_ALEMBIC = Lock()  # its configuration lives in its modules: one run at a time in a process
 _REVISION = re.compile(r"^(\d{4})_\w+\.py$")
 
 
@@ -99,7 +101,8 @@ def _run_alembic(dsn: str) -> None:
     config: Config = Config()
     config.set_main_option("script_location", str(script_location()).replace("%", "%%"))
     config.attributes["database_url"] = dsn
-    command.upgrade(config, "head")
+    with _ALEMBIC:
+        command.upgrade(config, "head")
 
 
 def sqlalchemy_url(dsn: str) -> str:

@@ -1,0 +1,144 @@
+"""What `ains doctor` finds in a database, and that it names a remedy."""
+
+import socket
+import time
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from ains.commands import doctor, doctor_database
+from ains.commands.database import Source
+from ains.commands.findings import Finding, age
+from ains.db.embedded import describe, temporary_data_dir
+from ains.settings import DatabaseUrl, Settings
+from tests.support.databases import Databases
+from tests.support.rows import add_agent, add_task
+
+
+async def examine(dsn: str, **settings: int) -> list[Finding]:
+    update = {"database_url": DatabaseUrl(dsn)} | settings
+    source = Source(Settings().model_copy(update=update), "the database", None)
+    return [finding async for finding in doctor_database.examine(source)]
+
+
+async def problems(dsn: str, **settings: int) -> list[str]:
+    """The problems, without what is only right of a server for tests."""
+    found = [f for f in await examine(dsn, **settings) if f.level == "problem"]
+    assert all(f.advice for f in found)
+    return [f.text for f in found if "fsync" not in f.text]
+
+
+async def test_nothing_is_wrong_with_a_fresh_database(database_url: str) -> None:
+    assert await problems(database_url) == []
+
+
+async def test_absent_database_is_told_without_its_password() -> None:
+    found = await examine("postgresql://u:s3cret@127.0.0.1:1/d")
+    assert [f.level for f in found] == ["problem"]
+    assert "s3cret" not in str(found)
+
+
+async def test_holder_of_an_old_transaction_is_named(
+    database_url: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_database, "_OLD", timedelta(0))
+    async with db.transaction(isolation="repeatable_read"):
+        await db.execute("SELECT count(*) FROM tasks")
+        found = [f for f in await examine(database_url) if f.level == "problem"]
+    pid = db.get_server_pid()
+    assert any(f"Process {pid} (" in f.text for f in found)
+    assert any(f"pg_terminate_backend({pid})" in (f.advice or "") for f in found)
+
+
+async def test_young_transaction_is_nobodys_business(
+    database_url: str, db: asyncpg.Connection
+) -> None:
+    async with db.transaction(isolation="repeatable_read"):
+        await db.execute("SELECT count(*) FROM tasks")
+        assert await problems(database_url) == []
+
+
+async def test_work_that_nobody_does_is_seen(database_url: str, db: asyncpg.Connection) -> None:
+    agent = await add_agent(db, silent=200)
+    await add_task(db, status="ACTIVE", assigned_agent_id=agent, in_deadline_at=-100)
+    await db.execute("UPDATE metrics.fold_state SET folded_at = now() - interval '1 hour'")
+    found = await problems(database_url)
+    assert len(found) == 3
+    for part in ("past their deadline", "lost (no heartbeat", "wait to be folded, for 60 min"):
+        assert any(part in text for text in found), found
+
+
+async def test_ledger_that_grows_too_fast_is_seen(
+    database_url: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_database, "_MANY_EVENTS", 2)
+    for _ in range(3):
+        await add_task(db)
+    assert "the workers don't keep up" in (await problems(database_url))[0]
+
+
+async def test_disabled_trigger_is_seen(database_url: str, db: asyncpg.Connection) -> None:
+    await db.execute("ALTER TABLE tasks DISABLE TRIGGER tasks_ledger_update")
+    assert "tasks.tasks_ledger_update" in (await problems(database_url))[0]
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [("0001", "The schema is 0001"), ("9999", "a newer AINS")]
+)
+async def test_other_schema_is_seen(
+    database_url: str, db: asyncpg.Connection, version: str, said: str
+) -> None:
+    await db.execute("UPDATE ains_schema_version SET version_num = $1", version)
+    assert said in (await problems(database_url))[0]
+
+
+async def test_empty_database_and_lack_of_connections_are_seen(databases: Databases) -> None:
+    async with databases.clone(empty=True) as dsn:
+        found = await problems(dsn, pool_max=5000)
+    assert "5003" in found[0]
+    assert "no AINS tables" in found[1]
+
+
+async def test_skewed_clock_is_seen(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 60)
+    assert "differ by +60.0 s" in (await problems(database_url))[0]
+
+
+async def test_capabilities_that_nobody_offers_are_named(
+    database_url: str, db: asyncpg.Connection
+) -> None:
+    await add_agent(db)
+    for capability in ("x", "B", "a", "b"):
+        await add_task(db, capability_required=capability)
+    notes = [f.text for f in await examine(database_url) if f.level == "note"]
+    assert "Tasks wait for capabilities that no AVAILABLE agent offers: a, b" in notes
+
+
+async def test_other_agent_ttl_is_noted(database_url: str) -> None:
+    notes = [f.text for f in await examine(database_url, agent_ttl=5) if f.level == "note"]
+    assert any("another agent TTL" in text for text in notes)
+
+
+def test_port_that_another_program_has_is_a_problem() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        found = doctor._port(Settings(port=other.getsockname()[1]))
+    assert found.level == "problem"
+    assert "is taken by another program" in found.text
+
+
+def test_data_directory_is_looked_at_but_not_made() -> None:
+    with temporary_data_dir() as place:
+        settings = Settings(data_dir=place)
+        status = describe(place)
+        assert [f.level for f in doctor._embedded(settings, status)] == ["ok", "note"]
+        assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(5.4, "5 s"), (119, "119 s"), (120, "2 min"), (9000, "2 h"), (2e5, "2 days")],
+)
+def test_age_is_for_people(seconds: float, said: str) -> None:
+    assert age(seconds) == said
