@@ -17,19 +17,15 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
-from itertools import accumulate
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import Metric
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
+
+from collectors.base import Family, Row
+from collectors.rowmetric import RowMetric
 
 __all__ = ["BUCKETS", "HttpCollector", "HttpMetrics"]
 
@@ -39,7 +35,26 @@ METHODS: Final = frozenset(
 )
 OTHER: Final = "OTHER"
 CLIENT_GONE: Final = 499  # nginx's code for it; RFC 9110 has none
-_LES: Final = (*map(floatToGoString, BUCKETS), "+Inf")
+
+_REQUESTS: Final = Family(
+    "ains_http_requests_total",
+    "counter",
+    "HTTP requests finished",
+    ("method", "endpoint", "status_code"),
+)
+_DURATION: Final = Family(
+    "ains_http_request_duration_seconds",
+    "histogram",
+    "Time from a request's arrival until its response was ready to be sent",
+    ("method", "endpoint"),
+    BUCKETS,
+)
+_IN_PROGRESS: Final = Family(
+    "ains_http_requests_in_progress",
+    "gauge",
+    "HTTP requests being handled now",
+    ("method", "endpoint"),
+)
 
 
 class _Series:
@@ -49,7 +64,7 @@ class _Series:
 
     def __init__(self) -> None:
         self.statuses: dict[int, int] = {}
-        self.buckets = [0] * len(_LES)
+        self.buckets = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
         self.in_progress = 0
 
@@ -133,38 +148,23 @@ class HttpCollector(Collector):
         """``metrics`` is the application's own."""
         self._metrics = metrics
 
-    @staticmethod
-    def _families() -> tuple[CounterMetricFamily, HistogramMetricFamily, GaugeMetricFamily]:
-        return (
-            CounterMetricFamily(
-                "ains_http_requests_total",
-                "HTTP requests finished",
-                labels=("method", "endpoint", "status_code"),
-            ),
-            HistogramMetricFamily(
-                "ains_http_request_duration_seconds",
-                "Time from a request's arrival until its response was ready to be sent",
-                labels=("method", "endpoint"),
-            ),
-            GaugeMetricFamily(
-                "ains_http_requests_in_progress",
-                "HTTP requests being handled now",
-                labels=("method", "endpoint"),
-            ),
-        )
-
     def describe(self) -> Iterator[Metric]:
         """Yield the families without samples; ``name[]`` finds them by these."""
-        yield from self._families()
+        yield from map(RowMetric, (_REQUESTS, _DURATION, _IN_PROGRESS))
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families with the counts of this moment."""
-        requests, durations, in_progress = self._families()
+        requests: list[Row] = []
+        durations: list[Row] = []
+        in_progress: list[Row] = []
         for labels, series in self._metrics.items():
-            for status, count in sorted(series.statuses.items()):
-                requests.add_metric((*labels, str(status)), count)
-            cumulated = list(zip(_LES, accumulate(series.buckets), strict=True))
-            if cumulated[-1][1]:
-                durations.add_metric(labels, cumulated, series.seconds)
-            in_progress.add_metric(labels, series.in_progress)
-        yield from (requests, durations, in_progress)
+            requests += [
+                ((*labels, str(status)), count, None)
+                for status, count in sorted(series.statuses.items())
+            ]
+            if any(series.buckets):
+                durations.append((labels, tuple(series.buckets), series.seconds, None))
+            in_progress.append((labels, series.in_progress, None))
+        yield RowMetric(_REQUESTS, [requests])
+        yield RowMetric(_DURATION, [durations])
+        yield RowMetric(_IN_PROGRESS, [in_progress])
