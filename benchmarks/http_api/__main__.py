@@ -106,15 +106,14 @@ def _rows(chosen: Sequence[Scenario], measured: dict[str, Measured]) -> list[lis
     for scenario in chosen:
         found = measured[scenario.name]
         base = measured.get(scenario.baseline or "")
-        p50, p99 = found.latency(50), found.latency(99)
         rows.append(
             [
                 scenario.name,
                 f"{found.rate(scenario.weight):,.0f} {scenario.unit}",
-                f"{p50:.2f}",
-                f"{p99:.2f}",
+                f"{found.p50():.2f}",
+                f"{found.p99():.2f}",
                 f"{found.worst():.1f}",
-                f"{p99 / p50:.1f}",
+                f"{found.tail():.1f}",
                 f"{found.cost():.0f}",
                 f"{found.database_cost():.0f}",
                 f"{100 * found.ratio(base):.0f} %" if base and scenario is not PAST else "",

@@ -8,11 +8,12 @@ the answer to the last one.
 import asyncio
 import gc
 import json
+import math
 import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter, process_time
 from typing import Any, Final, TypedDict, cast
 
@@ -45,12 +46,14 @@ class Request(TypedDict):
 
 
 class Report(TypedDict):
-    """What happened: times in seconds; latencies are those of single requests."""
+    """What happened: times in seconds; p50, p99 and worst are of the latency of single requests."""
 
     seconds: float
     requests: int
     units: int
-    latencies: list[float]
+    p50: float
+    p99: float
+    worst: float
     bad: dict[str, int]
     cpu: float
 
@@ -138,6 +141,11 @@ class _Client(asyncio.Protocol):
         return True
 
 
+def _percentile(ordered: Sequence[float], percent: int) -> float:
+    """By the nearest rank."""
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else 0.0
+
+
 def _give_up(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A callback that failed makes the whole measurement worthless."""
     loop.default_exception_handler(context)
@@ -161,11 +169,14 @@ async def carry_out(order: Order) -> Report:
     seconds, cpu = perf_counter() - start, process_time() - cpu
     for transport in transports:
         transport.close()
+    latencies = sorted(run.latencies)
     return {
         "seconds": seconds,
-        "requests": len(run.latencies),
+        "requests": len(latencies),
         "units": run.units,
-        "latencies": run.latencies,
+        "p50": _percentile(latencies, 50),
+        "p99": _percentile(latencies, 99),
+        "worst": latencies[-1] if latencies else 0.0,
         "bad": dict(run.bad),
         "cpu": cpu,
     }
@@ -175,10 +186,7 @@ def main() -> None:
     """Carry out orders from standard input until it ends."""
     gc.disable()  # pauses of ours must not look like the server's
     for line in sys.stdin:
-        report = uvloop.run(carry_out(json.loads(line)))
-        report["latencies"] = [round(seconds, 7) for seconds in report["latencies"]]
-        print(json.dumps(report), flush=True)
-        del report
+        print(json.dumps(uvloop.run(carry_out(json.loads(line)))), flush=True)
         gc.collect()
 
 

@@ -109,7 +109,6 @@ async def generator() -> AsyncIterator[Generator]:
         cwd=_ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        limit=2**26,
     )
     try:
         yield Generator(process)

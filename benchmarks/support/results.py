@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Final
 
 from benchmarks.support.load import Report
@@ -34,13 +34,21 @@ class Measured:
         """Median of the rounds' units per second."""
         return median(self.rates(per_unit))
 
-    def latency(self, percent: int) -> float:
-        """Median of the rounds' percentiles of latency, in milliseconds."""
-        return 1000 * median(_percentile(r["latencies"], percent) for r in self.reports)
+    def p50(self) -> float:
+        """Median of the rounds' medians of latency, in milliseconds."""
+        return 1000 * median(r["p50"] for r in self.reports)
+
+    def p99(self) -> float:
+        """Median of the rounds' 99th percentiles of latency, in milliseconds."""
+        return 1000 * median(r["p99"] for r in self.reports)
 
     def worst(self) -> float:
         """The longest latency of all, in milliseconds."""
-        return 1000 * max(max(r["latencies"]) for r in self.reports)
+        return 1000 * max(r["worst"] for r in self.reports)
+
+    def tail(self) -> float:
+        """Median of the rounds' ratios of the 99th percentile to the median."""
+        return median(r["p99"] / r["p50"] if r["p50"] else 0.0 for r in self.reports)
 
     def cost(self) -> float:
         """Median processor time of the server for each request, in microseconds."""
@@ -65,12 +73,6 @@ class Measured:
             for status, count in report["bad"].items():
                 found[status] = found.get(status, 0) + count
         return found
-
-
-def _percentile(values: Sequence[float], percent: int) -> float:
-    if len(values) < 2:
-        return values[0] if values else 0.0
-    return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
