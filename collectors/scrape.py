@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Final
 
@@ -74,10 +74,23 @@ class _Flight:
     collectors: _Collectors
     deadline: float
     waiting: int = 0
+    snapshot: Snapshot | None = None
 
     def remaining(self) -> float:
         """Seconds until the most patient of those who wait gives up."""
         return self.deadline - perf_counter()
+
+    def so_far(self) -> Snapshot:
+        """The answer of the collectors that are done, for whoever can't wait for the others."""
+        late = _down(self.collectors, "no answer in time")
+        if self.snapshot is None or not self.snapshot.outcomes:
+            return late
+        done = len(self.snapshot.outcomes)
+        return replace(
+            self.snapshot,
+            outcomes=[*map(replace, self.snapshot.outcomes), *late.outcomes[done:]],
+            built=dict(self.snapshot.built),
+        )
 
 
 _Task = asyncio.Task[Snapshot]
@@ -145,7 +158,7 @@ class Scraper:
             async with asyncio.timeout(limit):
                 return await asyncio.shield(task)
         except TimeoutError:
-            return _down(wanted, "no answer in time")
+            return flight.so_far()
         finally:
             flight.waiting -= 1
             if flight.waiting == 0 and not task.done():
@@ -194,12 +207,14 @@ class Scraper:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _read(self, flight: _Flight) -> Snapshot:
+        flight.snapshot = None
         snapshot = Snapshot(True, collectors=flight.collectors, report=self._report)
         async with self._connections.snapshot(flight.remaining) as connection:
             reader = Reader(connection, self._ledger, Pauses())
+            flight.snapshot = snapshot
             for collector in flight.collectors:
                 await self._collect(collector, reader, connection, flight, snapshot)
-        snapshot.ledger = reader.state
+                snapshot.ledger = reader.state
         return snapshot
 
     async def _collect(

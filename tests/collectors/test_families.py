@@ -1,0 +1,121 @@
+"""What the collectors make of rows, without a database, and what they share with it."""
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+import asyncpg
+import pytest
+
+from collectors.agents import AgentCollector, AgentData
+from collectors.base import Built, DatabaseCollector, Family, Row
+from collectors.chains import ChainCollector
+from collectors.database import DatabaseUseCollector, PoolState, QueryStats
+from collectors.ledger import Families
+from collectors.rowmetric import RowMetric
+from collectors.tasks import TaskCollector, TaskData
+from collectors.webhooks import WebhookCollector
+from tests.support.scraped import values
+
+COLLECTORS: tuple[DatabaseCollector[Any], ...] = (
+    TaskCollector(),
+    AgentCollector(),
+    ChainCollector(),
+    WebhookCollector(),
+)
+HISTOGRAMS = [f for collector in COLLECTORS for f in collector.families if f.kind == "histogram"]
+
+
+def rows(built: Built) -> Mapping[str, list[Row]]:
+    return {name: list(chain.from_iterable(portions)) for name, portions in built.items()}
+
+
+def test_tasks_from_an_empty_ledger() -> None:
+    found = rows(TaskCollector().build(TaskData({}, None)))
+    assert found["ains_tasks_in_queue"] == [((str(p),), 0, None) for p in range(1, 11)]
+    assert found["ains_tasks_in_flight"] == [(("ASSIGNED",), 0, None), (("ACTIVE",), 0, None)]
+    assert found["ains_tasks_blocked"] == [((), 0, None)]
+    assert found["ains_tasks_created_total"] == []
+    assert "ains_task_oldest_pending_timestamp_seconds" not in found
+
+
+def test_tasks_from_a_ledger() -> None:
+    series: Families = {
+        "ains_tasks_created_total": {("t", "c"): ((7,), (0,), 5.0)},
+        "ains_task_timeouts_total": {("t", ""): ((1,), (0,), 6.0)},
+        "ains_task_duration_seconds": {("t", "FAILED"): ((2, 0, 1), (500_000, 0, 7_000_000), 8.0)},
+        "ains_tasks_in_queue": {("5", ""): ((3,), (0,), 9.0)},
+        "a_family_that_is_not_known_here": {("", ""): ((1,), (0,), 9.0)},
+    }
+    built = TaskCollector().build(TaskData(series, 4.5))
+    found = rows(built)
+    assert found["ains_tasks_created_total"] == [(("t", "c"), 7, 5.0)]
+    assert found["ains_task_timeouts_total"] == [(("t",), 1, 6.0)]
+    assert found["ains_task_duration_seconds"] == [
+        (("t", "FAILED"), (2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), 7.5, 8.0)
+    ]
+    assert [row[1] for row in found["ains_tasks_in_queue"]] == [0, 0, 0, 0, 3, 0, 0, 0, 0, 0]
+    assert found["ains_task_oldest_pending_timestamp_seconds"] == [((), 4.5, None)]
+    assert rows(built) == found, "it may be rendered more than once"
+
+
+def test_agents_completed_tasks_are_summed_over_the_types() -> None:
+    completed = {
+        ("t", "a"): ((2,), (0,), 30.0),
+        ("u", "a"): ((3,), (0,), 20.0),
+        ("t", ""): ((9,), (0,), 10.0),  # completed by hand, without an agent
+    }
+    data = AgentData(1, 0, [("BUSY", "1")], [], {"ains_tasks_completed_total": completed})
+    found = rows(AgentCollector().build(data))
+    assert found["ains_agent_tasks_completed_total"] == [(("a",), 5, 20.0)]
+    assert found["ains_agents_by_status"] == [(("BUSY",), 1, None)]
+
+
+def test_every_family_that_is_built_is_declared_and_the_reverse() -> None:
+    empty: tuple[Any, ...] = (TaskData({}, 1.0), AgentData(0, 0, [], [], {}), {}, {})
+    for collector, data in zip(COLLECTORS, empty, strict=True):
+        assert set(collector.build(data)) == {family.name for family in collector.families}
+
+
+def test_no_step_of_rendering_is_long() -> None:
+    """Between two steps others may run: with 100,000 series no step may take much of them."""
+    many = {("t", str(n)): ((n,), (0,), 1.0) for n in range(3000)}
+    durations = {(str(n), "FAILED"): ((n,) * 11, (0,) * 11, 1.0) for n in range(3000)}
+    tasks = TaskData(
+        {"ains_tasks_created_total": many, "ains_task_duration_seconds": durations}, None
+    )
+    agents = AgentData(0, 0, [], [("a", "A", 0.5)] * 3000, {"ains_tasks_completed_total": many})
+    for collector, data in zip(COLLECTORS, (tasks, agents), strict=False):
+        built = collector.build(data)
+        for family in collector.families:
+            metric = RowMetric(family, built.get(family.name, ()), created=True)
+            for step in metric.encode(openmetrics=True):
+                assert step.count("\n") <= 500
+
+
+@pytest.mark.parametrize("family", HISTOGRAMS, ids=lambda family: family.name)
+async def test_database_has_the_same_buckets(db: asyncpg.Connection, family: Family) -> None:
+    bounds = await db.fetchval("SELECT metrics.bounds($1)", family.name)
+    assert [bound / 1_000_000 for bound in bounds] == list(family.bounds)
+
+
+def test_statements_are_counted_by_verb_and_table() -> None:
+    stats = QueryStats()
+    found = values(DatabaseUseCollector(stats, lambda: PoolState(2, 3, 10)).collect())
+    assert found["ains_db_query_duration_seconds_count", (("query_type", "DELETE"),)] == 0
+    for seconds in (0.001, 0.0011, 2.0):
+        stats.observe("SELECT", "tasks", seconds)
+    stats.observe("MERGE", "agents", 0.5)
+    found = values(DatabaseUseCollector(stats, lambda: PoolState(2, 3, 10)).collect())
+    assert found["ains_db_queries_total", (("query_type", "SELECT"), ("table", "tasks"))] == 3
+    assert found["ains_db_queries_total", (("query_type", "OTHER"), ("table", "agents"))] == 1
+    bucket = "ains_db_query_duration_seconds_bucket"
+    assert [
+        found[bucket, (("le", le), ("query_type", "SELECT"))]
+        for le in ("0.001", "0.005", "1.0", "+Inf")
+    ] == [1, 2, 2, 3]
+    total = found["ains_db_query_duration_seconds_sum", (("query_type", "SELECT"),)]
+    assert total == pytest.approx(2.0021)
+    assert found["ains_db_connections_active", ()] == 2
+    assert found["ains_db_connections_idle", ()] == 3
+    assert found["ains_db_connections_max", ()] == 10
