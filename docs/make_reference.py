@@ -21,11 +21,11 @@ from ains.http.docs import docs_routes
 from ains.http.routes.metrics import metrics_routes
 from ains.settings import Settings
 from collectors.agents import AgentCollector
-from collectors.base import RowMetric
 from collectors.chains import ChainCollector
 from collectors.database import DatabaseUseCollector, PoolState, QueryStats
-from collectors.exporter import InfoCollector, metrics
+from collectors.exporter import FAMILIES, InfoCollector
 from collectors.http import HttpCollector, HttpMetrics
+from collectors.rowmetric import RowMetric
 from collectors.scrape import Scraper
 from collectors.tasks import TaskCollector
 from collectors.webhooks import WebhookCollector
@@ -81,24 +81,20 @@ def metrics_page() -> Iterator[str]:
     yield "Counters count facts that happened, whatever becomes of the rows. All families from the "
     yield "database come from one snapshot. In psql each has a view of its name in the schema "
     yield "`metrics`.\n\n| family | type | labels | |\n|---|---|---|---|\n"
-    stats = DatabaseUseCollector(QueryStats(), lambda: PoolState(0, 0, 0))
-    http = HttpCollector(HttpMetrics())
+    own = (
+        DatabaseUseCollector(QueryStats(), lambda: PoolState(0, 0, 0)),
+        HttpCollector(HttpMetrics()),
+        InfoCollector("", ""),
+    )
     database = (TaskCollector(), AgentCollector(), ChainCollector(), WebhookCollector())
     families = [family for collector in database for family in collector.families]
-    own = [
-        *stats.describe(),
-        *InfoCollector("", "").describe(),
-        *metrics(True, [], None, every=True),
-    ]
-    families += [metric.family for metric in own if isinstance(metric, RowMetric)]
+    described = [metric for collector in own for metric in collector.describe()]
+    families += [metric.family for metric in described if isinstance(metric, RowMetric)]
+    families += FAMILIES
     for family in families:
         labels = ", ".join(family.labels)
         buckets = f"; buckets {' '.join(f'{b:g}' for b in family.bounds)}" if family.bounds else ""
         yield f"| `{family.name}` | {family.kind} | {labels} | {cell(family.help)}{buckets} |\n"
-    for metric in http.describe():
-        name = metric.name + ("_total" if metric.type == "counter" else "")
-        labels = "method, endpoint" + (", status_code" if metric.type == "counter" else "")
-        yield f"| `{name}` | {metric.type} | {labels} | {cell(metric.documentation)} |\n"
 
 
 def commands_page() -> Iterator[str]:
