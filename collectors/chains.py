@@ -31,6 +31,7 @@ _CHAIN_STATUSES: Final = tuple(
     (status, "") for status in ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
 )
 _STEP_STATUSES: Final = _CHAIN_STATUSES[1:]
+_ENDS: Final = _CHAIN_STATUSES[2:]
 
 
 class ChainCollector(DatabaseCollector[Families]):
@@ -48,6 +49,6 @@ class ChainCollector(DatabaseCollector[Families]):
         return {
             _CHAINS.name: scalars(_CHAINS, data.get(_CHAINS.name, {}), _CHAIN_STATUSES),
             _STEPS.name: scalars(_STEPS, data.get(_STEPS.name, {}), _STEP_STATUSES),
-            _DURATION.name: histograms(_DURATION, data.get(_DURATION.name, {})),
+            _DURATION.name: histograms(_DURATION, data.get(_DURATION.name, {}), _ENDS),
             _ACTIVE.name: scalars(_ACTIVE, data.get(_ACTIVE.name, {}), [("", "")]),
         }

@@ -179,18 +179,24 @@ def _scalars(width: int, series: Series) -> Iterator[list[Scalar]]:
         ]
 
 
-def histograms(family: Family, series: Series) -> Portions:
-    """The rows of a histogram.
+def histograms(family: Family, series: Series, closed: Sequence[Labels] = ()) -> Portions:
+    """The rows of a histogram; ``closed`` label values are present at zero too.
 
     Iterating raises ValueError when the database has more buckets than ``family``.
     """
-    return Portions(_histograms, len(family.labels), len(family.bounds) + 1, series)
+    present = {**dict.fromkeys(closed, _ZERO), **series} if closed else series
+    return Portions(_histograms, len(family.labels), len(family.bounds) + 1, present)
 
 
 def _histograms(width: int, places: int, series: Series) -> Iterator[list[Histogram]]:
     for batch in batches(series.items()):
         yield [
-            (labels[:width], _padded(counts, places), sum(sums) / 1_000_000, first)
+            (
+                labels[:width],
+                _padded(counts, places),
+                sum(sums) / 1_000_000,
+                None if first == _NEVER else first,
+            )
             for labels, (counts, sums, first) in batch
         ]
 

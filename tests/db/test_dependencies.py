@@ -174,13 +174,18 @@ async def test_dependents_of_a_task_that_completed_don_t_fail_with_what_came_bef
     db: asyncpg.Connection, pool: Database
 ) -> None:
     """Somebody turns a success into a failure when others have built on it."""
-    first, other = await submit(pool), await submit(pool)
+    root, other = await submit(pool), await submit(pool)
+    first = await submit(pool, root)
     second = await submit(pool, first)
     third = await submit(pool, second, other)
-    await end(db, "COMPLETED", first)
-    await end(db, "COMPLETED", second)
-    await end(db, "FAILED", first)
+    for task in (root, first, second):
+        await end(db, "COMPLETED", task)
+    await end(db, "PENDING", root)
+    await end(db, "PENDING", first)
+    await end(db, "FAILED", root)
     assert await states(db, [first, second, third]) == ["FAILED", "COMPLETED", "blocked"]
+    await end(db, "CANCELLED", first)
+    assert await state(db, third) == "blocked"
     await end(db, "COMPLETED", other)
     assert await state(db, third) == "PENDING"
 

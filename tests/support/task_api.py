@@ -1,4 +1,4 @@
-"""The task routes on a real port over a real database, for tests."""
+"""The routes of tasks and chains on a real port over a real database, for tests."""
 
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -15,7 +15,7 @@ from ains.db.pool import Database
 from ains.http.handler import add_routes
 from ains.http.keys import DB, SETTINGS, WAKE
 from ains.http.problems import problems
-from ains.http.routes import batch, queue, routing, tasks
+from ains.http.routes import batch, chains, dependencies, queue, routing, tasks
 from ains.settings import Settings
 
 
@@ -128,13 +128,14 @@ def task_body(**fields: object) -> dict[str, Any]:
 
 @asynccontextmanager
 async def task_api(dsn: str, **settings: Any) -> AsyncIterator[TaskApi]:
-    """Serve the task routes on a port of their own."""
+    """Serve the routes of tasks and chains on a port of their own."""
     woken: list[None] = []
     app = web.Application(client_max_size=16 * 1024**2)
     app[DB] = Database(dsn, max_size=8)
     app[SETTINGS] = Settings(**settings)
     app[WAKE] = lambda: woken.append(None)
-    add_routes(app, batch.routes, tasks.routes, queue.routes, routing.routes, around=(problems,))
+    modules = (batch, tasks, dependencies, chains, queue, routing)
+    add_routes(app, *(module.routes for module in modules), around=(problems,))
     runner = web.AppRunner(app, access_log=None, max_line_size=2**17, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
