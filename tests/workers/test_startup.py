@@ -66,7 +66,8 @@ async def test_database_of_a_newer_ains_is_refused_for_good(
     await db.execute("UPDATE ains_schema_version SET version_num = '9999'")
     async with startup(database_url) as (made, state, calls):
         with pytest.raises(SchemaTooNew, match="9999"):
-            await made.run()
+            async with asyncio.timeout(5):
+                await made.run()
     assert (state.started, calls) == (False, [])
 
 
