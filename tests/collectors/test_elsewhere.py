@@ -1,4 +1,4 @@
-"""Scrapes of what is no primary, by who is no superuser, and as a pooler would have them."""
+"""Scrapes of what is no primary, by who is no superuser, and through a pooler."""
 
 import secrets
 import shutil
@@ -16,6 +16,7 @@ from collectors.connection import pool_maker
 from collectors.scrape import Scraper
 from collectors.tasks import TaskCollector
 from collectors.webhooks import WebhookCollector
+from tests.support.pgbouncer import needs_pgbouncer, pgbouncer
 from tests.support.scraped import Values, scrape, total
 
 AN_AGENT = """
@@ -69,13 +70,18 @@ async def test_role_that_may_only_select_from_the_metrics_can_scrape(
         await db.execute(f"DROP ROLE {role}")
 
 
-async def test_scrape_does_without_prepared_statements(
+@needs_pgbouncer
+async def test_pgbouncer_in_transaction_mode_shows_the_same(
     scraper: Scraper, database_url: str, db: asyncpg.Connection
 ) -> None:
     await db.execute(AN_AGENT)
     await db.execute(SOME_TASKS)
-    async with scraping(database_url, pooler=True) as pooled:
-        assert shown(await scrape(pooled)) == shown(await scrape(scraper))
+    expected = shown(await scrape(scraper))
+    async with pgbouncer(database_url) as dsn, scraping(dsn, pooler=True) as pooled:
+        for _ in range(3):
+            found = await scrape(pooled)
+            assert total(found, "ains_scrape_collector_success") == 4
+            assert shown(found) == expected
 
 
 async def test_hot_standby_shows_the_same() -> None:

@@ -20,8 +20,9 @@ from collectors.agents import AgentCollector
 from collectors.connection import pool_maker
 from collectors.exporter import InfoCollector
 from collectors.exposition import metrics_handler
+from collectors.reader import Reader
 from collectors.scrape import Scraper, Snapshot
-from collectors.tasks import TaskCollector
+from collectors.tasks import TaskCollector, TaskData
 from tests.support.databases import eventually
 from tests.support.scraped import scrape, total
 
@@ -233,3 +234,35 @@ async def test_mistake_of_a_collector_is_its_own(database_url: str) -> None:
     assert total(found, "ains_scrape_collector_success", collector="tasks") == 1
     assert total(found, "ains_scrape_collector_success", collector="broken") == 0
     assert reported == ["broken"]
+
+
+async def test_scrape_that_a_standby_cancels_is_tried_again(
+    database_url: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(
+        "CREATE FUNCTION conflict() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE 'canceling statement due to conflict with recovery' USING ERRCODE = '40001';"
+        " END $$"
+    )
+
+    class OnStandby(TaskCollector):
+        conflicts = 2
+
+        async def fetch(self, reader: Reader) -> TaskData:
+            if self.conflicts:
+                self.conflicts -= 1
+                await reader.fetch("SELECT conflict()")
+            return await super().fetch(reader)
+
+    reported: list[str] = []
+    scraper = Scraper(
+        pool_maker(database_url), [OnStandby()], report=lambda name, _: reported.append(name)
+    )
+    try:
+        assert succeeded(await scraper.scrape()) == {"tasks"}
+        assert reported == []
+        scraper.collectors[0].conflicts = 1000  # type: ignore[attr-defined]  # ours, of above
+        assert not (await scraper.scrape(0.5)).up
+        assert reported == ["database"]
+    finally:
+        await scraper.close()
