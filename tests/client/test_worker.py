@@ -149,7 +149,8 @@ async def test_it_runs_no_more_at_once_than_it_has_hands_and_the_urgent_first(
         for task_id in ids:
             await ended(ains, task_id)
     assert most == 2
-    assert begun == sorted(begun, reverse=True)
+    # Two that are taken up at once may begin in either order.
+    assert all(abs(priority - (10 - place)) <= 1 for place, priority in enumerate(begun)), begun
 
 
 async def test_stop_finishes_what_was_assigned_and_signs_off(ains: AinsClient) -> None:
