@@ -12,7 +12,7 @@ from asyncio import timeout as deadline
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ains.db.sql import Query
 
 _TRIES = 3
+# Our statements lock rows and then see what others have committed to them, whatever a database or a
+# role is set to.
+_ISOLATION: Final = "read_committed"
 
 Observe = Callable[[str, str, float], None]
 """Is told of every statement: verb, main table, seconds."""
@@ -158,10 +161,16 @@ class Database(Statements):
                 reset=_keep_session,
                 statement_cache_size=0 if self._pooler else 200,
                 max_inactive_connection_lifetime=300,
-                server_settings={"application_name": self._application_name, "timezone": "UTC"},
+                server_settings=self._session(),
             )
         await self._pool
         return self._pool
+
+    def _session(self) -> dict[str, str]:
+        session = {"application_name": self._application_name, "timezone": "UTC"}
+        if not self._pooler:  # which would refuse what it doesn't know
+            session["default_transaction_isolation"] = "read committed"
+        return session
 
     async def _behind_pooler(self) -> bool:
         connection = await asyncpg.connect(self._dsn, statement_cache_size=0, timeout=self._timeout)
@@ -235,7 +244,7 @@ class Database(Statements):
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Several statements in one transaction (READ COMMITTED)."""
-        async with self.acquire() as connection, connection.transaction():
+        async with self.acquire() as connection, connection.transaction(isolation=_ISOLATION):
             yield Transaction(connection, self._observe)
 
     async def _run(self, method: str, query: Query, args: tuple[Any, ...]) -> Any:
@@ -261,7 +270,7 @@ class Database(Statements):
         try:
             if not self._pooler:
                 return await getattr(connection, method)(query.text, *args)
-            async with connection.transaction():
+            async with connection.transaction(isolation=_ISOLATION):
                 return await getattr(connection, method)(query.text, *args)
         except asyncpg.InternalClientError:
             connection.terminate()

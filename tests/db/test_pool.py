@@ -141,3 +141,17 @@ async def test_deadlock_is_tried_again(pool: Database, db: asyncpg.Connection) -
     query = Query("cross", text, "UPDATE", "agents")
     await asyncio.gather(pool.execute(query, "a", "b"), pool.execute(query, "b", "a"))
     assert await db.fetchval("SELECT count(*) FROM agents WHERE description IS NOT NULL") == 2
+
+
+@pytest.mark.parametrize("pooler", [False, True])
+async def test_statements_see_what_is_committed_whatever_the_database_s_default(
+    db: asyncpg.Connection, database_url: str, pooler: bool
+) -> None:
+    name = await db.fetchval("SELECT current_database()")
+    await db.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    level = Query("level", "SELECT current_setting('transaction_isolation')", "SELECT", "none")
+    pool = Database(database_url, pooler=pooler)
+    assert await pool.fetchval(level) == "read committed"
+    async with pool.transaction() as transaction:
+        assert await transaction.fetchval(level) == "read committed"
+    await pool.close()
