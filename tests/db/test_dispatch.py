@@ -48,6 +48,18 @@ async def test_assignment_writes_what_the_attempt_needs(
     assert await events(db, task) == ["created", "assigned"]
 
 
+async def test_failing_a_repeated_attempt_in_psql_counts_no_second_timeout(
+    db: asyncpg.Connection, database: Database
+) -> None:
+    await add_agent(db, "a")
+    task = await add_task(db, retry_count=1, failure_reason="timeout")
+    await dispatch.assign(database, "x", 1, TTL)
+    await db.execute("UPDATE tasks SET status = 'FAILED' WHERE task_id = $1", task)
+    failed = await db.fetch("SELECT failure_reason, value FROM metrics.ains_tasks_failed_total")
+    assert [tuple(row) for row in failed] == [("unknown", 1)]
+    assert await db.fetchval("SELECT sum(value) FROM metrics.ains_task_timeouts_total") is None
+
+
 @pytest.mark.parametrize(
     "columns",
     [

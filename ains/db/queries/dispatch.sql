@@ -63,6 +63,8 @@ assigned AS (
        SET status = 'ASSIGNED',
            assigned_agent_id = routed.agent_id,
            last_agent_id = routed.agent_id,
+           -- Else an UPDATE to FAILED in psql would count the last attempt's reason, a timeout perhaps, again.
+           failure_reason = NULL,
            assigned_at = now(),
            deadline_at = now() + make_interval(secs => t.timeout_seconds),
            updated_at = now()

@@ -76,7 +76,7 @@ COMMENT ON COLUMN public.tasks.retry_count IS 'How often it has been repeated.';
 COMMENT ON COLUMN public.tasks.timeout_seconds IS 'Seconds that one attempt may take.';
 COMMENT ON COLUMN public.tasks.assigned_agent_id IS 'The agent that has it (ASSIGNED, ACTIVE) or ended it.';
 COMMENT ON COLUMN public.tasks.last_agent_id IS 'The agent of the latest attempt, kept when the task goes back to the queue.';
-COMMENT ON COLUMN public.tasks.failure_reason IS 'Code of the latest failure: agent_error, timeout, expired, agent_lost, dependency_failed, or a code of the agent''s own.';
+COMMENT ON COLUMN public.tasks.failure_reason IS 'Code of the latest failure: agent_error, timeout, expired, agent_lost, dependency_failed, or a code of the agent''s own; NULL while an attempt runs. FAILED without one counts as unknown.';
 COMMENT ON COLUMN public.tasks.error_message IS 'What the agent wrote about the latest failure; free text.';
 COMMENT ON COLUMN public.tasks.cancel_reason IS 'What the client wrote when it cancelled; free text.';
 COMMENT ON COLUMN public.tasks.input_data IS 'Input, exactly as submitted (json, not jsonb: nothing of it is rewritten).';
