@@ -70,7 +70,15 @@ def problems(handler: Handler, _method: str, _endpoint: str) -> Handler:
 def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
     if isinstance(error, AinsError):
         if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.warning("request failed", error=type(error).__name__, detail=error.detail)
+            log.warning(
+                "request failed",
+                method=request.method,
+                path=request.path,
+                error=type(error).__name__,
+                detail=error.detail,
+                # The client is not told; whoever is woken by this needs PostgreSQL's own words.
+                cause=str(error.__cause__ or "") or None,
+            )
         return problem_response(error)
     if isinstance(error, web.HTTPException):
         return _translate(request, error)

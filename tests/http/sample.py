@@ -143,7 +143,7 @@ async def ready(request: web.Request) -> web.Response:
 
 @service.get("/away", hidden=True)
 async def away(request: web.Request) -> None:
-    raise DatabaseUnavailable(retry_after=2.5)
+    raise DatabaseUnavailable(retry_after=2.5) from OSError("Connect call failed")
 
 
 @service.get("/broken", hidden=True)

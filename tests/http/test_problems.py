@@ -37,6 +37,15 @@ async def test_database_away_is_503_with_retry_after(sample: Sample) -> None:
         assert response.headers["Retry-After"] == "3"  # whole seconds, 2.5 rounded up
 
 
+async def test_the_log_says_what_failed_and_why_the_client_does_not_learn(sample: Sample) -> None:
+    with capture_logs() as logs:
+        async with sample.client.get("/away") as response:
+            assert "Connect call failed" not in await response.text()
+    [entry] = [log for log in logs if log["event"] == "request failed"]
+    assert (entry["method"], entry["path"]) == ("GET", "/away")
+    assert entry["cause"] == "Connect call failed"
+
+
 async def test_an_unexpected_error_says_nothing_and_is_logged(sample: Sample) -> None:
     with capture_logs() as logs:
         async with sample.client.get("/broken") as response:
