@@ -66,7 +66,8 @@ async def test_search_by_part_of_a_capabilitys_name(three: AgentApi) -> None:
     assert await found(three, capability="XT-2") == ["a2"]
     assert await found(three, capability="Text-1") == ["a1"]
     assert await found(three, capability="image") == []
-    assert await found(three, capability="") == ["a3", "a2", "a1"]
+    await three.register("bare")
+    assert await found(three, capability="") == ["a3", "a2", "bare", "a1"], "not asked for"
 
 
 async def test_search_takes_no_character_for_a_pattern(api: AgentApi) -> None:

@@ -119,6 +119,9 @@ async def test_sums_of_trust_look_sane(api: AgentApi) -> None:
     ]
     await api.set("a1", trust_score=0.1 + 0.2)
     assert (await api.ok("GET", PATH))["trust_score"] == 0.3
+    assert (await api.ok("GET", "/ains/agents/a1"))["trust_score"] == 0.3
+    (best,) = (await api.ok("GET", "/ains/agents/leaderboard"))["leaderboard"]
+    assert best["trust_score"] == 0.3
     assert (await api.ok("GET", "/ains/agents"))["agents"][0]["trust_score"] == 0.3
     assert (await api.ok("GET", "/ains/search"))["results"][0]["trust_score"] == 0.3
 
