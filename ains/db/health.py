@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ains.db.sql import load
 
 if TYPE_CHECKING:
     from ains.db.pool import Statements
-    from ains.domain.service import Overview
+    from ains.domain.service import AgentCounts, Overview
 
 __all__ = ["overview"]
 
@@ -25,8 +25,9 @@ async def overview(statements: Statements) -> Overview:
     row = await statements.fetchrow(_QUERIES["overview"])
     if row is None:
         raise LookupError("metrics.fold_state has lost its row")
+    by_status: dict[str, int] = json.loads(row["agents"])
     return {
-        "agents": {**json.loads(row["agents"]), "active": row["agents_active"]},
+        "agents": cast("AgentCounts", by_status | {"active": row["agents_active"]}),
         "tasks": {
             "pending": row["pending"],
             "blocked": row["blocked"],

@@ -103,7 +103,7 @@ class Database(Statements):
         min_size: int = 0,
         max_size: int = 10,
         acquire_timeout: float = 5.0,
-        command_timeout: float = 30.0,
+        command_timeout: float = 10.0,
         pooler: bool | None = False,
         observe: Observe = lambda _verb, _table, _seconds: None,
         application_name: str = "ains",

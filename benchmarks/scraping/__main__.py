@@ -126,7 +126,7 @@ async def _measure(arguments: argparse.Namespace) -> str:
     for name, found in measured.items():
         time = 1000 * median(1 / rate for rate in found.rates())
         ratio = first.ratio(found)
-        rows.append([name, f"{time:.2f}", f"{found.latency(99):.2f}", f"{ratio:.2f}"])
+        rows.append([name, f"{time:.2f}", f"{found.p99():.2f}", f"{ratio:.2f}"])
         if found.bad():
             raise SystemExit(f"{name}: answers that were no success: {found.bad()}")
     return f"{_LEGEND}\n\n{table(rows)}\n\n{conditions(version)}"

@@ -72,6 +72,7 @@ async def deliveries(request: web.Request, webhook_id: UUID, query: DeliveryQuer
 async def redeliver(request: web.Request, webhook_id: UUID, delivery_id: UUID) -> Delivery:
     """Send a delivery again.
 
-    It is pending again, with all its retries, whatever became of it before.
+    It is pending again, with all its retries and no attempts, whatever became of it before, also
+    when the subscription has ended; when it ends again, that is counted again.
     """
     return await webhooks.redeliver(request.app[DB], webhook_id, delivery_id)
