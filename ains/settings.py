@@ -189,8 +189,8 @@ class Settings(BaseSettings):
     webhook_allow: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = Field(
         (),
         description="Networks that webhooks may lead to although they are not public, in CIDR "
-        "notation, separated by commas: 10.0.0.0/8,127.0.0.0/8. Any process that runs workers sends, "
-        "so all of them need the same.",
+        "notation, separated by commas: 10.0.0.0/8,127.0.0.0/8. Any process that runs workers "
+        "sends, so all of them need the same.",
     )
     webhook_retry_delays: Annotated[tuple[_Seconds, ...], NoDecode, BeforeValidator(_listed)] = (
         Field(
