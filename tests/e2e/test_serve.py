@@ -238,6 +238,7 @@ async def test_signal_while_the_embedded_server_starts_leaves_nothing_behind() -
             assert await server.ended() == 0
             assert describe(place).pid is None
             assert "Traceback" not in server.output
+            assert "is ready" not in server.output
 
 
 async def test_process_without_workers_wakes_those_of_another(
