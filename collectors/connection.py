@@ -24,6 +24,7 @@ SET LOCAL max_parallel_workers_per_gather = 0;
 SET LOCAL idle_in_transaction_session_timeout = '1min'
 """
 _CLOSE_SECONDS: Final = 1.0
+_LEAST_SECONDS: Final = 0.1
 # The server gives up before this process does, so that there is still time to answer with the rest.
 _SERVERS_SHARE: Final = 0.9
 # A lock may be held for long, but not every collector needs what it locks.
@@ -84,6 +85,7 @@ class Connections:
     def __init__(self, connect: Connect) -> None:
         """Make the pool with ``connect`` when it is first needed."""
         self._connect = connect
+        self._connecting = asyncio.Lock()
         self._pool: asyncpg.pool.Pool[asyncpg.Record] | None = None
 
     async def close(self) -> None:
@@ -120,18 +122,21 @@ class Connections:
     async def _begin(self, remaining: Callable[[], float]) -> asyncpg.Connection:
         """A connection inside a new transaction; one that died while it was idle is replaced."""
         try:
-            pool = self._pool
-            if pool is None:
-                pool = self._pool = await self._connect()
+            async with self._connecting:
+                if self._pool is None:
+                    self._pool = await self._connect()
+                pool = self._pool
             # All that are idle may have died with the server; then one more is a new one.
             for _ in range(pool.get_max_size() + 1):
-                acquired = await pool.acquire(timeout=max(0.1, remaining()))
+                acquired = await pool.acquire(timeout=max(_LEAST_SECONDS, remaining()))
                 # The stubs call a pool's connection a proxy, which asyncpg's own type hides.
                 connection = cast("asyncpg.Connection", acquired)
                 try:
-                    await connection.execute(f"{_BEGIN}; {time_limits(remaining())}")
+                    # Of a dead connection a firewall may tell nothing at all.
+                    async with asyncio.timeout(max(_LEAST_SECONDS, remaining() / 3)):
+                        await connection.execute(f"{_BEGIN}; {time_limits(remaining())}")
                 except BaseException as error:
-                    await asyncio.shield(self._discard(connection))
+                    await self._cut(connection)
                     if not isinstance(error, (*LOST, asyncpg.PostgresError)):
                         raise
                 else:
@@ -151,7 +156,11 @@ class Connections:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 # Cancels a running statement, then says goodbye; after the time limit just cuts.
                 await connection.close(timeout=_CLOSE_SECONDS / 2)
-        with suppress(Exception):
+        await self._cut(connection)
+
+    async def _cut(self, connection: asyncpg.Connection) -> None:
+        # A connection that has ended by itself has already left the pool, and says so.
+        with suppress(asyncpg.InterfaceError):
             connection.terminate()
-        with suppress(Exception):
+        with suppress(asyncpg.InterfaceError):
             await self._release(connection)

@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from ains.db.embedded import EmbeddedPostgres, temporary_data_dir
 from ains.db.migrations import upgrade
 from collectors.agents import AgentCollector
+from collectors.chains import ChainCollector
 from collectors.connection import pool_maker
 from collectors.exporter import InfoCollector
 from collectors.exposition import metrics_handler
@@ -24,6 +25,7 @@ from collectors.reader import Reader
 from collectors.scrape import Scraper, Snapshot
 from collectors.tasks import TaskCollector, TaskData
 from tests.support.databases import eventually
+from tests.support.nat import Nat
 from tests.support.scraped import scrape, total
 
 ALL = {"tasks", "agents", "chains", "webhooks"}
@@ -66,6 +68,21 @@ async def test_locked_table_costs_its_collector_alone(
     assert snapshot.up
     # Of the tasks themselves, only the age of the queue is read.
     assert succeeded(snapshot) == ALL - {table}
+
+
+async def test_each_collector_has_its_share_of_the_time_that_is_left(database_url: str) -> None:
+    class Slow(TaskCollector):
+        async def fetch(self, reader: Reader) -> TaskData:
+            await reader.fetch("SELECT pg_sleep(1.2)::text")
+            return await super().fetch(reader)
+
+    scraper = Scraper(pool_maker(database_url), [Slow(), AgentCollector(), ChainCollector()])
+    try:
+        await scraper.scrape(None, {"ains_chains_total"})
+        async with locked(database_url, "agents"):
+            assert succeeded(await scraper.scrape(2.0)) == {"tasks", "chains"}
+    finally:
+        await scraper.close()
 
 
 async def test_whoever_has_more_time_gives_it_to_the_scrape_it_joins(
@@ -129,6 +146,18 @@ async def test_connection_that_ends_in_the_middle_costs_no_scrape(
     assert succeeded(await task) == ALL
 
 
+async def test_connections_that_a_firewall_forgot_cost_no_scrape(database_url: str) -> None:
+    nat = Nat(database_url)
+    async with nat.running() as dsn:
+        scraper = Scraper(pool_maker(dsn), [TaskCollector(), AgentCollector()])
+        await asyncio.gather(scraper.scrape(), scraper.scrape(None, {"ains_agents_total"}))
+        nat.forget()
+        started = time.perf_counter()
+        assert succeeded(await scraper.scrape(3.0)) == {"tasks", "agents"}
+        assert time.perf_counter() - started > 0.9, "the connections were still there"
+        await scraper.close()
+
+
 async def test_names_run_only_the_collectors_that_they_need(scraper: Scraper) -> None:
     async def asked(*names: str) -> set[str]:
         return {outcome.name for outcome in (await scraper.scrape(None, names)).outcomes}
@@ -137,6 +166,24 @@ async def test_names_run_only_the_collectors_that_they_need(scraper: Scraper) ->
     assert await asked("ains_task_duration_seconds_bucket", "ains_chains") == {"tasks", "chains"}
     assert await asked("ains_http_requests_total", "no_such_name") == set()
     assert await asked("ains_up") == ALL
+
+
+async def test_first_scrapes_at_once_share_one_pool(database_url: str) -> None:
+    pools = 0
+
+    async def slowly() -> "asyncpg.pool.Pool[asyncpg.Record]":
+        nonlocal pools
+        pools += 1
+        await asyncio.sleep(0.01)
+        return await pool_maker(database_url)()
+
+    scraper = Scraper(slowly, [TaskCollector(), AgentCollector()])
+    snapshots = await asyncio.gather(
+        scraper.scrape(), scraper.scrape(None, {"ains_agents_total"}), scraper.scrape()
+    )
+    assert [snapshot.up for snapshot in snapshots] == [True] * 3
+    assert pools == 1
+    await scraper.close()
 
 
 @asynccontextmanager

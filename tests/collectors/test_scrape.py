@@ -18,11 +18,16 @@ from collectors.agents import AgentCollector
 from collectors.connection import pool_maker
 from collectors.exporter import InfoCollector
 from collectors.exposition import metrics_handler
+from collectors.reader import Reader
 from collectors.scrape import Scraper
-from collectors.tasks import TaskCollector
+from collectors.tasks import TaskCollector, TaskData
 from tests.support.databases import eventually
 from tests.support.scraped import assert_invariants, scrape, total, values
 
+AGENT = (
+    "INSERT INTO agents (agent_id, display_name, endpoint, public_key, signature)"
+    " VALUES ($1, $1, $1, '00', '00')"
+)
 Parse = Callable[[str], Iterable[Metric]]
 
 TASK = "INSERT INTO tasks (client_id, task_type, capability_required) VALUES ('c', $1, 'x')"
@@ -68,6 +73,29 @@ async def test_scrape_agrees_with_the_views(scraper: Scraper, db: asyncpg.Connec
                 compared += (sample, its) in found
     shown = [key for key in found if not key[0].startswith("ains_scrape") and key[0] != "ains_up"]
     assert compared == len(shown)
+
+
+async def test_all_collectors_see_one_moment(database_url: str, db: asyncpg.Connection) -> None:
+    class Meddler(TaskCollector):
+        async def fetch(self, reader: Reader) -> TaskData:
+            data = await super().fetch(reader)
+            await db.execute(AGENT, "a")
+            await db.execute(TASK, "t")
+            await db.execute("SELECT metrics.fold()")
+            return data
+
+    class Tasks(TaskCollector):
+        name = "again"
+
+    scraper = Scraper(pool_maker(database_url), [Meddler(), Tasks(), AgentCollector()])
+    try:
+        snapshot = await scraper.scrape()
+        first, again, agents = (snapshot.built[c.name] for c in scraper.collectors)
+        for name in first:
+            assert list(first[name]) == list(again[name])
+        assert list(agents["ains_agents_total"]) == [[((), 0, None)]]
+    finally:
+        await scraper.close()
 
 
 async def test_closed_label_sets_are_present_at_zero(scraper: Scraper) -> None:
@@ -118,11 +146,7 @@ HOSTILE = 'a "b" \\ c\nd {e="f"} # 🧀'
 async def test_hostile_labels_reach_prometheus_whole(
     scraper: Scraper, db: asyncpg.Connection, accept: str, parse: Parse
 ) -> None:
-    await db.execute(
-        "INSERT INTO agents (agent_id, display_name, endpoint, public_key, signature)"
-        " VALUES ($1, $1, $1, '00', '00')",
-        HOSTILE,
-    )
+    await db.execute(AGENT, HOSTILE)
     await db.execute(
         "INSERT INTO tasks (client_id, task_type, capability_required, status, assigned_agent_id,"
         " failure_reason) SELECT $1, $1, $1, s, $1, 'timeout'"
