@@ -15,8 +15,7 @@ SELECT $1, $2, $3, $4::text, $5, $6, $7::integer, $8, $9, $10::text,
        r.agent_id,
        CASE WHEN r.agent_id IS NOT NULL THEN now() END,
        CASE WHEN r.agent_id IS NOT NULL THEN now() + make_interval(secs => $7) END
-  FROM (VALUES (true)) AS one
-  LEFT JOIN route_agents($4, $10, 1, $11) AS r ON true
+  FROM (SELECT route_agent($4, $10, $11) AS agent_id OFFSET 0) AS r
 RETURNING task_id, status, priority, is_blocked, routing_strategy, assigned_agent_id, created_at
 
 -- name: submit_after
@@ -55,8 +54,8 @@ created AS (
            CASE WHEN v.fails THEN 'A task it depends on failed or was cancelled.' END
       FROM verdict AS v
       -- OFFSET 0: nobody is chosen, and noted as chosen, for a task that waits.
-      LEFT JOIN LATERAL (SELECT r.agent_id FROM route_agents($4, $10, 1, $11) AS r
-                          WHERE NOT v.waits OFFSET 0) AS r ON true
+     CROSS JOIN LATERAL (SELECT CASE WHEN NOT v.waits THEN route_agent($4, $10, $11) END AS agent_id
+                          OFFSET 0) AS r
      WHERE v.unknown = '{}'
     RETURNING task_id, status, priority, is_blocked, routing_strategy, assigned_agent_id, created_at
 ),

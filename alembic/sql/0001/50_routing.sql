@@ -3,16 +3,18 @@
 CREATE TABLE public.agent_routes (
     capability  text             NOT NULL,
     agent_id    text             NOT NULL REFERENCES public.agents ON DELETE CASCADE,
-    position    double precision NOT NULL DEFAULT random(),
-    PRIMARY KEY (agent_id, capability)
+    lap         smallint         NOT NULL,
+    position    double precision NOT NULL,
+    PRIMARY KEY (agent_id, capability, lap)
 );
 CREATE INDEX agent_routes_ring ON public.agent_routes (capability, position, agent_id);
 
 COMMENT ON TABLE public.agent_routes IS
-    'Which AVAILABLE agent offers what, published capability or tag: kept by triggers on agents and agent_capabilities, read by route_agents().';
+    'Which AVAILABLE agent offers what, published capability or tag: kept by triggers on agents and agent_capabilities, read by route_window(). The agents of a capability stand on a ring of length 1, written down twice, so that a walk of one lap from any place in the first is one range.';
 COMMENT ON COLUMN public.agent_routes.capability IS 'Capability or tag, lower case.';
 COMMENT ON COLUMN public.agent_routes.agent_id IS 'An agent that is AVAILABLE.';
-COMMENT ON COLUMN public.agent_routes.position IS 'Random place on a ring, from which route_candidates() takes its window.';
+COMMENT ON COLUMN public.agent_routes.lap IS '0 or 1: each agent stands on both laps.';
+COMMENT ON COLUMN public.agent_routes.position IS 'A random place from 0 to 1, plus lap.';
 
 CREATE FUNCTION public.refresh_agent_routes(agent text) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -31,9 +33,12 @@ BEGIN
      WHERE a.agent_id = agent AND a.status = 'AVAILABLE';
     DELETE FROM public.agent_routes AS r
      WHERE r.agent_id = agent AND r.capability <> ALL (coalesce(skills, '{}'));
-    INSERT INTO public.agent_routes (capability, agent_id)
-    SELECT skill, agent FROM unnest(skills) AS skill
-        ON CONFLICT DO NOTHING;
+    INSERT INTO public.agent_routes (capability, agent_id, lap, position)
+    SELECT s.skill, agent, lap, s.position + lap
+      FROM (SELECT skill, random() AS position FROM unnest(skills) AS skill
+             WHERE NOT EXISTS (SELECT FROM public.agent_routes AS r
+                                WHERE r.agent_id = agent AND r.capability = skill)) AS s
+     CROSS JOIN generate_series(0, 1) AS lap;
 END $$;
 COMMENT ON FUNCTION public.refresh_agent_routes(text) IS 'Makes agent_routes of one agent what its row and its capabilities say.';
 
@@ -58,28 +63,14 @@ CREATE FUNCTION public.route_window(wanted text, places integer) RETURNS text[]
 LANGUAGE plpgsql AS $$
 DECLARE
     start  double precision := random();
-    last   double precision;
-    chosen text[];
+    choice text[];
 BEGIN
-    -- For one task, 32 of a large fleet are enough to choose from. When that many stand within a quarter
-    -- of the ring, there are more than about 128 in all; otherwise it is cheap to look at every one.
-    IF places = 1 THEN
-        SELECT array_agg(w.agent_id), max(w.position) INTO chosen, last
-          FROM (SELECT r.agent_id, r.position FROM public.agent_routes AS r
-                 WHERE r.capability = lower(wanted) AND r.position >= start ORDER BY r.position LIMIT 32) AS w;
-        IF cardinality(chosen) = 32 AND last - start < 0.25 THEN
-            RETURN chosen;
-        END IF;
-    END IF;
-    RETURN ARRAY(
-        SELECT w.agent_id
-          FROM ((SELECT r.agent_id FROM public.agent_routes AS r
-                  WHERE r.capability = lower(wanted) AND r.position >= start ORDER BY r.position LIMIT 128)
-                UNION ALL
-                (SELECT r.agent_id FROM public.agent_routes AS r
-                  WHERE r.capability = lower(wanted) AND r.position < start ORDER BY r.position LIMIT 128)
-                LIMIT 128) AS w
+    choice := ARRAY(
+        SELECT r.agent_id FROM public.agent_routes AS r
+         WHERE r.capability = lower(wanted) AND r.position >= start AND r.position < start + 1
+         ORDER BY r.position LIMIT 128
     );
+    RETURN CASE WHEN places = 1 AND cardinality(choice) = 128 THEN choice[:32] ELSE choice END;
 END $$;
 COMMENT ON FUNCTION public.route_window(text, integer) IS
     'Agents to choose from, from a random place of the ring on: every one that offers the capability while they are few, 128 of many, 32 of many for a single task. So ten thousand agents cost little more than ten.';
@@ -150,32 +141,13 @@ CREATE FUNCTION public.route_agents(
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    choice    text[];
     picked    text[];
     chosen_at timestamptz := clock_timestamp();
 BEGIN
     IF places = 1 AND strategy = 'round_robin' THEN
-        -- The common case. An agent that is just being given a task by somebody else is passed over, and
-        -- is given a second one only when all are.
-        choice := public.route_window(wanted, 1);
-        IF cardinality(choice) = 0 THEN
-            RETURN;
-        END IF;
-        UPDATE public.agents AS a
-           SET last_assigned_at = clock_timestamp()
-         WHERE a.agent_id = (
-               SELECT b.agent_id FROM public.agents AS b
-                WHERE b.agent_id = ANY (choice) AND b.status = 'AVAILABLE' AND b.last_heartbeat > now() - agent_ttl
-                ORDER BY b.last_assigned_at NULLS FIRST, b.agent_id
-                LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
-        RETURNING a.agent_id INTO agent_id;
-        IF agent_id IS NULL THEN
-            SELECT b.agent_id INTO agent_id FROM public.agents AS b
-             WHERE b.agent_id = ANY (choice) AND b.status = 'AVAILABLE' AND b.last_heartbeat > now() - agent_ttl
-             ORDER BY random() LIMIT 1;
-        END IF;
+        place := 1;
+        agent_id := public.route_agent(wanted, strategy, agent_ttl);
         IF agent_id IS NOT NULL THEN
-            place := 1;
             RETURN NEXT;
         END IF;
         RETURN;
@@ -195,3 +167,36 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION public.route_agents(text, text, integer, interval) IS
     'Chooses agents for the next tasks that need this capability and notes that they were chosen, as far as that needs no waiting.';
+
+CREATE FUNCTION public.route_agent(wanted text, strategy text, agent_ttl interval) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+    choice text[];
+    chosen text;
+BEGIN
+    IF strategy <> 'round_robin' THEN
+        RETURN (SELECT r.agent_id FROM public.route_agents(wanted, strategy, 1, agent_ttl) AS r);
+    END IF;
+    choice := public.route_window(wanted, 1);
+    IF cardinality(choice) = 0 THEN
+        RETURN NULL;
+    END IF;
+    -- An agent that is just being given a task by somebody else is passed over, and is given a second one
+    -- only when all are.
+    UPDATE public.agents AS a
+       SET last_assigned_at = clock_timestamp()
+     WHERE a.agent_id = (
+           SELECT b.agent_id FROM public.agents AS b
+            WHERE b.agent_id = ANY (choice) AND b.status = 'AVAILABLE' AND b.last_heartbeat > now() - agent_ttl
+            ORDER BY b.last_assigned_at NULLS FIRST, b.agent_id
+            LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING a.agent_id INTO chosen;
+    IF chosen IS NULL THEN
+        SELECT b.agent_id INTO chosen FROM public.agents AS b
+         WHERE b.agent_id = ANY (choice) AND b.status = 'AVAILABLE' AND b.last_heartbeat > now() - agent_ttl
+         ORDER BY random() LIMIT 1;
+    END IF;
+    RETURN chosen;
+END $$;
+COMMENT ON FUNCTION public.route_agent(text, text, interval) IS
+    'route_agents() for a single task, the common case: the agent, or NULL when there is none.';
