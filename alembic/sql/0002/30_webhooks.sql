@@ -179,7 +179,8 @@ CREATE TRIGGER webhook_attempts_ledger AFTER INSERT ON public.webhook_attempts
 
 -- Events become deliveries in the transaction of the fact.
 CREATE FUNCTION public.deliver_task_events(facts public.task_events_open[]) RETURNS void
-LANGUAGE sql AS $$
+LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO public.webhook_deliveries (webhook_id, host, event_type, subject_id, payload)
     SELECT w.webhook_id, w.host, e.event_type, e.task_id,
            json_build_object(
@@ -195,8 +196,8 @@ LANGUAGE sql AS $$
              WHERE f.event IN ('created', 'assigned', 'started', 'completed', 'failed', 'cancelled')) AS e
       JOIN public.webhooks AS w ON w.agent_id = e.client_id AND w.active AND e.event_type = ANY (w.events)
       LEFT JOIN public.tasks AS t ON t.task_id = e.task_id
-     ORDER BY e.event_id, w.webhook_id
-$$;
+     ORDER BY e.event_id, w.webhook_id;
+END $$;
 COMMENT ON FUNCTION public.deliver_task_events(public.task_events_open[]) IS
     'Creates a delivery for each of these facts and each active webhook that hears it.';
 
@@ -231,6 +232,7 @@ DECLARE
     judged   public.task_events_open[];
     settled  public.task_events_open[];
     ids      uuid[];
+    clients  text[];
     reopened boolean := false;
     moved    boolean := false;
 BEGIN
@@ -246,12 +248,17 @@ BEGIN
             moved := true;
         END IF;
         ids := ids || fact.task_id;
+        IF clients IS NULL OR fact.client_id <> ALL (clients) THEN
+            clients := clients || fact.client_id;
+        END IF;
     END LOOP;
     IF judged IS NOT NULL THEN
         PERFORM public.apply_trust(judged);
     END IF;
     -- Before what follows from it, which tells of events of its own: a task has completed when the next begins.
-    PERFORM public.deliver_task_events(facts);
+    IF EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = ANY (clients) AND w.active) THEN
+        PERFORM public.deliver_task_events(facts);
+    END IF;
     IF settled IS NOT NULL
        AND (reopened OR EXISTS (SELECT FROM public.task_dependencies AS d WHERE d.depends_on = ANY (ids))) THEN
         PERFORM public.settle_dependents(settled);
