@@ -31,7 +31,7 @@ __all__ = ["bind", "run", "url_of"]
 
 _BACKLOG: Final = 1024
 _ANYWHERE: Final = {"0.0.0.0": "localhost", "::": "localhost", "": "localhost"}  # noqa: S104 - only shown
-# Measured on two busy cores: looking through all that imports leave takes 50 to 150 ms, during which
+# Measured on two busy cores: to look through all that imports leave takes 50 to 150 ms, in which
 # nobody is answered. Frozen, it is never looked at again. What requests make dies by reference
 # counts; the thresholds are for the little that is in cycles, at half a millisecond a time.
 _GC_THRESHOLDS: Final = (5_000, 20, 50)
