@@ -422,6 +422,12 @@ async def test_ten_thousand_dependents_of_one_task_in_one_statement(
     db: asyncpg.Connection, pool: Database, status: str, expected: str
 ) -> None:
     root = await submit(pool)
+    # The planner has last counted when nothing was PENDING: its index on the status is bait.
+    await db.execute(
+        "INSERT INTO tasks (client_id, task_type, capability_required, status)"
+        " SELECT 'c', 'done', 'x', 'COMPLETED' FROM generate_series(1, 10000)"
+    )
+    await db.execute("ANALYZE tasks")
     await db.execute(
         "WITH made AS (INSERT INTO tasks (client_id, task_type, capability_required)"
         " SELECT 'c', 't', 'x' FROM generate_series(1, 10000) RETURNING task_id)"
@@ -429,17 +435,25 @@ async def test_ten_thousand_dependents_of_one_task_in_one_statement(
         root,
     )
     assert (await counted(db))["ains_tasks_blocked"] == 10_000
-    seconds = []
-    for last_time in (False, False, True):
+
+    async def seconds(statement: str, *arguments: object, keep: bool = False) -> float:
         transaction = db.transaction()
         await transaction.start()
         started = perf_counter()
-        await end(db, status, root)
-        seconds.append(perf_counter() - started)
-        await (transaction.commit() if last_time else transaction.rollback())
-    assert min(seconds) < 2  # the machine may have other things to do as well
+        await db.execute(statement, *arguments)
+        taken = perf_counter() - started
+        await (transaction.commit() if keep else transaction.rollback())
+        return taken
+
+    # As many plain transitions, since the machine may have other things to do as well.
+    plain = await seconds("UPDATE tasks SET status = 'CANCELLED' WHERE task_type = 'done'")
+    taken = await seconds(
+        "UPDATE tasks SET status = $2 WHERE task_id = $1", root, status, keep=True
+    )
+    assert taken < max(2, 3 * plain)
     found = await db.fetch(
-        "SELECT status, is_blocked, count(*) AS n FROM tasks WHERE task_id <> $1 GROUP BY 1, 2",
+        "SELECT status, is_blocked, count(*) AS n FROM tasks"
+        " WHERE task_id <> $1 AND task_type = 't' GROUP BY 1, 2",
         root,
     )
     assert [tuple(row) for row in found] == [(expected, False, 10_000)]
@@ -497,12 +511,12 @@ async def test_crowd_that_creates_and_ends_leaves_nobody_behind(
         status = "CANCELLED" if number == 0 else "COMPLETED"
         while not done.is_set():
             async with pool.acquire() as connection:
-                row = await connection.fetchrow(
-                    "SELECT task_id FROM tasks WHERE status = 'PENDING' AND NOT is_blocked"
-                    " ORDER BY random() LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
+                await connection.execute(
+                    "UPDATE tasks SET status = $1 WHERE task_id ="
+                    " (SELECT task_id FROM tasks WHERE status = 'PENDING' AND NOT is_blocked"
+                    "   ORDER BY random() LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)",
+                    status,
                 )
-                if row is not None:
-                    await end(connection, status, row["task_id"])
             await asyncio.sleep(0.05 if number == 0 else 0.002)
 
     finishers = [asyncio.create_task(finish(number)) for number in range(4)]

@@ -7,8 +7,10 @@
 -- transaction of a stricter level overlooks a dependent created since its first statement;
 -- SELECT settle_tasks(ARRAY(SELECT task_id FROM tasks WHERE status = 'PENDING' AND is_blocked)) finds it.
 --
--- The functions run with enable_seqscan = off: every one of their lookups has its index, and neither a plan
--- made when the tables were small nor ten thousand dependents of one task may talk the planner out of it.
+-- Every lookup here is one of a key, and has to stay that with ten thousand dependents of one task, and in a
+-- plan that was made when the tables were small. Hence enable_seqscan = off, and no status next to a key:
+-- the planner thinks little of an index on the status as long as few are PENDING, or nobody has counted them.
+-- OFFSET 0 and CASE keep it from combining the two.
 
 CREATE TABLE public.task_dependencies (
     task_id     uuid NOT NULL REFERENCES public.tasks ON DELETE CASCADE,
@@ -26,19 +28,20 @@ COMMENT ON COLUMN public.task_dependencies.depends_on IS 'The task it waits for;
 CREATE FUNCTION public.doomed_tasks(roots uuid[]) RETURNS SETOF uuid
 LANGUAGE sql STABLE
 SET enable_seqscan = off SET jit = off AS $$
-    -- OFFSET 0: one lookup for each row; a level of the tree may be one row wide or ten thousand.
     WITH RECURSIVE doomed AS (
         SELECT t.task_id
           FROM unnest(roots) AS root (task_id)
-         CROSS JOIN LATERAL (SELECT p.task_id FROM public.tasks AS p
-                              WHERE p.task_id = root.task_id AND p.status = 'PENDING' OFFSET 0) AS t
+         CROSS JOIN LATERAL (SELECT p.task_id, p.status FROM public.tasks AS p
+                              WHERE p.task_id = root.task_id OFFSET 0) AS t
+         WHERE t.status = 'PENDING'
          UNION
         SELECT t.task_id
           FROM doomed
          CROSS JOIN LATERAL (SELECT d.task_id FROM public.task_dependencies AS d
                               WHERE d.depends_on = doomed.task_id OFFSET 0) AS d
-         CROSS JOIN LATERAL (SELECT p.task_id FROM public.tasks AS p
-                              WHERE p.task_id = d.task_id AND p.status = 'PENDING' OFFSET 0) AS t
+         CROSS JOIN LATERAL (SELECT p.task_id, p.status FROM public.tasks AS p
+                              WHERE p.task_id = d.task_id OFFSET 0) AS t
+         WHERE t.status = 'PENDING'
     )
     SELECT doomed.task_id FROM doomed
 $$;
@@ -64,7 +67,7 @@ BEGIN
        SET status = 'FAILED', is_blocked = false, failure_reason = 'dependency_failed',
            error_message = 'A task it depends on failed or was cancelled.',
            next_retry_at = NULL, completed_at = now(), updated_at = now()
-     WHERE t.task_id = ANY (doomed) AND t.status = 'PENDING';
+     WHERE t.task_id = ANY (doomed) AND CASE t.status WHEN 'PENDING' THEN true END;
 END $$;
 COMMENT ON FUNCTION public.fail_dependents(uuid[]) IS
     'Fails those of these tasks that are PENDING, and everything PENDING below them, with dependency_failed.';
@@ -79,7 +82,7 @@ BEGIN
     -- Lock first, look after, in a new snapshot: two dependencies of one task that end at the same time
     -- meet at its lock, and the second one sees the first.
     PERFORM FROM public.tasks AS t
-      WHERE t.task_id = ANY (ids) AND t.status = 'PENDING'
+      WHERE t.task_id = ANY (ids) AND CASE t.status WHEN 'PENDING' THEN true END
       ORDER BY t.task_id FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN;
@@ -87,22 +90,24 @@ BEGIN
     SELECT array_agg(t.task_id) FILTER (WHERE s.doomed),
            array_agg(t.task_id) FILTER (WHERE NOT s.doomed AND s.blocked <> t.is_blocked)
       INTO doomed, changed
-      FROM public.tasks AS t
+      FROM unnest(ids) AS i (task_id)
+     CROSS JOIN LATERAL (SELECT p.task_id, p.status, p.is_blocked FROM public.tasks AS p
+                          WHERE p.task_id = i.task_id OFFSET 0) AS t
      CROSS JOIN LATERAL (
-           SELECT count(*) > 0 AS blocked,
+           SELECT coalesce(bool_or(u.status <> 'COMPLETED'), false) AS blocked,
                   coalesce(bool_or(u.status IN ('FAILED', 'CANCELLED')), false) AS doomed
              FROM public.task_dependencies AS d
             CROSS JOIN LATERAL (SELECT p.status FROM public.tasks AS p
-                                 WHERE p.task_id = d.depends_on AND p.status <> 'COMPLETED' OFFSET 0) AS u
+                                 WHERE p.task_id = d.depends_on OFFSET 0) AS u
             WHERE d.task_id = t.task_id) AS s
-     WHERE t.task_id = ANY (ids) AND t.status = 'PENDING';
+     WHERE t.status = 'PENDING';
     IF doomed IS NOT NULL THEN
         PERFORM public.fail_dependents(doomed);
     END IF;
     IF changed IS NOT NULL THEN
         UPDATE public.tasks AS t
            SET is_blocked = NOT t.is_blocked, updated_at = now()
-         WHERE t.task_id = ANY (changed) AND t.status = 'PENDING';
+         WHERE t.task_id = ANY (changed) AND CASE t.status WHEN 'PENDING' THEN true END;
     END IF;
 END $$;
 COMMENT ON FUNCTION public.settle_tasks(uuid[]) IS

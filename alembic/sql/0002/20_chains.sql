@@ -185,7 +185,9 @@ BEGIN
         UPDATE public.tasks AS t
            SET status = 'CANCELLED', cancel_reason = 'chain ended', is_blocked = false,
                deadline_at = NULL, next_retry_at = NULL, completed_at = now(), updated_at = now()
-         WHERE t.task_id = ANY (live) AND t.status IN ('PENDING', 'ASSIGNED', 'ACTIVE');
+         WHERE t.task_id = ANY (live)
+           -- CASE: to be found by the key, and not among all that are live.
+           AND CASE WHEN t.status IN ('PENDING', 'ASSIGNED', 'ACTIVE') THEN true END;
     END IF;
     RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD END;
 END $$;
@@ -330,7 +332,7 @@ BEGIN
                deadline_at = NULL, next_retry_at = NULL, completed_at = now(), updated_at = now()
          WHERE t.task_id = ANY (ARRAY(SELECT s.task_id FROM public.chain_steps AS s
                                        WHERE s.chain_id = chain AND s.status IN ('PENDING', 'RUNNING')))
-           AND t.status IN ('PENDING', 'ASSIGNED', 'ACTIVE');
+           AND CASE WHEN t.status IN ('PENDING', 'ASSIGNED', 'ACTIVE') THEN true END;
         cancelled := FOUND;
         SELECT c.status INTO status FROM public.task_chains AS c WHERE c.chain_id = chain;
         IF NOT FOUND THEN
