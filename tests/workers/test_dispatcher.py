@@ -55,6 +55,20 @@ async def test_full_batch_is_followed_by_another(
     assert await db.fetchval("SELECT count(*) FROM tasks WHERE status = 'ASSIGNED'") == 501
 
 
+async def test_tasks_that_nobody_is_trusted_with_are_in_nobodys_way(
+    database: Database, db: asyncpg.Connection
+) -> None:
+    await add_agent(db, trust_score=0.2)
+    await db.execute(
+        "INSERT INTO tasks (client_id, task_type, capability_required, routing_strategy, priority)"
+        " SELECT 'c', 't', 'x', 'trust_weighted', 10 FROM generate_series(1, 600)"
+    )
+    task = await add_task(db, priority=1)
+    await Dispatcher(database, TTL, interval=7).step()
+    assert await status(db, task) == "ASSIGNED"
+    assert await db.fetchval("SELECT count(*) FROM tasks WHERE status = 'ASSIGNED'") == 1
+
+
 async def test_many_dispatchers_assign_each_task_once(
     database: Database, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,13 +36,22 @@ SELECT leap.wanted AS capability FROM leap WHERE leap.offered = leap.wanted
 -- name: assign
 -- counts as: UPDATE tasks
 -- Claims runnable tasks of one capability, the most urgent first, chooses an agent for each by its own
--- strategy, and assigns it. What somebody else is just claiming is passed over.
-WITH claimed AS MATERIALIZED (
+-- strategy, and assigns it. What somebody else is just claiming is passed over, and so is what needs
+-- trust that nobody has: it would be claimed first, time after time, and keep the rest from its turn.
+WITH trusted AS MATERIALIZED (
+    SELECT EXISTS (
+        SELECT FROM agent_routes AS r JOIN agents AS a USING (agent_id)
+         WHERE r.capability = lower($1) AND a.status = 'AVAILABLE'
+           AND a.last_heartbeat > now() - $3::interval AND a.trust_score >= 0.3
+    ) AS somebody
+),
+claimed AS MATERIALIZED (
     SELECT t.task_id, t.routing_strategy, t.priority, t.created_at
       FROM tasks AS t
      WHERE lower(t.capability_required) = lower($1)
        AND t.status = 'PENDING' AND NOT t.is_blocked AND t.next_retry_at IS NULL
        AND (t.expires_at IS NULL OR t.expires_at > now())
+       AND (t.routing_strategy <> 'trust_weighted' OR (SELECT trusted.somebody FROM trusted))
      ORDER BY t.priority DESC, t.created_at
      LIMIT $2
        FOR NO KEY UPDATE SKIP LOCKED
