@@ -63,8 +63,8 @@ async def test_locked_table_costs_its_collector_alone(
     await scraper.scrape()
     async with locked(database_url, table):
         started = time.perf_counter()
-        snapshot = await scraper.scrape(1.0)
-        assert time.perf_counter() - started < 1.0
+        snapshot = await scraper.scrape(2.0)
+        assert time.perf_counter() - started < 1.5, "a lock costs half of the time"
     assert snapshot.up
     # Of the tasks themselves, only the age of the queue is read.
     assert succeeded(snapshot) == ALL - {table}

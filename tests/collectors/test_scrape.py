@@ -127,7 +127,8 @@ async def test_kept_totals_follow_the_fold_and_a_restored_database(
 ) -> None:
     for n in range(1, 4):
         await db.execute(TASK, "t")
-        assert total(await scrape(scraper), "ains_tasks_created_total") == n
+        for _ in range(2):  # what is added to the totals is not kept
+            assert total(await scrape(scraper), "ains_tasks_created_total") == n
         await db.execute("SELECT metrics.fold()")
         assert total(await scrape(scraper), "ains_tasks_created_total") == n
     # An older backup, put back in place.
