@@ -199,7 +199,7 @@ CREATE TRIGGER task_chains_ended AFTER UPDATE OF status ON public.task_chains
 CREATE TRIGGER task_chains_deleted BEFORE DELETE ON public.task_chains
     FOR EACH ROW WHEN (OLD.status IN ('PENDING', 'RUNNING')) EXECUTE FUNCTION public.task_chains_ended();
 
-CREATE FUNCTION public.task_chains_truncated() RETURNS trigger
+CREATE FUNCTION public.chain_steps_truncated() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE public.task_chains AS c
@@ -207,11 +207,10 @@ BEGIN
      WHERE c.status IN ('PENDING', 'RUNNING');
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION public.task_chains_truncated() IS 'TRUNCATE of chains or steps cancels what lives.';
-CREATE TRIGGER task_chains_truncated BEFORE TRUNCATE ON public.task_chains
-    FOR EACH STATEMENT EXECUTE FUNCTION public.task_chains_truncated();
+COMMENT ON FUNCTION public.chain_steps_truncated() IS 'TRUNCATE of chains or steps cancels what lives.';
+-- Chains can't be truncated without their steps.
 CREATE TRIGGER chain_steps_truncated BEFORE TRUNCATE ON public.chain_steps
-    FOR EACH STATEMENT EXECUTE FUNCTION public.task_chains_truncated();
+    FOR EACH STATEMENT EXECUTE FUNCTION public.chain_steps_truncated();
 
 CREATE FUNCTION public.chain_steps_stay() RETURNS trigger
 LANGUAGE plpgsql AS $$
