@@ -73,9 +73,11 @@ async def test_ledger_that_grows_too_fast_is_seen(
     database_url: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor_database, "_MANY_EVENTS", 2)
+    await db.execute("UPDATE metrics.fold_state SET folded_at = now()")
     for _ in range(3):
         await add_task(db)
-    assert "the workers don't keep up" in (await problems(database_url))[0]
+    found = await problems(database_url)
+    assert any("the workers don't keep up" in text for text in found), found
 
 
 async def test_disabled_trigger_is_seen(database_url: str, db: asyncpg.Connection) -> None:

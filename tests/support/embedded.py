@@ -19,7 +19,14 @@ from typing import Any
 import asyncpg
 import psutil
 
-from ains.db.embedded import EmbeddedError, EmbeddedPostgres
+from ains.db.embedded import (
+    Binaries,
+    EmbeddedError,
+    EmbeddedPostgres,
+    find_binaries,
+    temporary_data_dir,
+)
+from ains.db.embedded.privileges import account_for, reachable_binaries
 
 _CHECKOUT = Path(__file__).parents[2]
 _SECONDS = 20.0
@@ -101,6 +108,14 @@ async def eventually(condition: Callable[[], bool], seconds: float = _SECONDS) -
     while not condition():
         assert time.monotonic() < deadline, "this has not become true in time"
         await asyncio.sleep(0.01)
+
+
+def runnable_programs() -> Binaries:
+    """PostgreSQL's programs where the account that the server runs as can run them."""
+    binaries = find_binaries()
+    with temporary_data_dir() as data_dir:
+        account = account_for(data_dir / "pgdata")
+        return binaries if account is None else reachable_binaries(binaries, account, data_dir)
 
 
 async def fetchval(dsn: str, statement: str) -> Any:

@@ -14,7 +14,7 @@ import asyncpg
 import psutil
 import pytest
 
-from ains.db.embedded import EmbeddedPostgres, describe, find_binaries
+from ains.db.embedded import EmbeddedPostgres, describe
 from ains.db.embedded.privileges import account_for, process_options
 from tests.support.embedded import (
     alive,
@@ -24,6 +24,7 @@ from tests.support.embedded import (
     keeper_pid,
     kill_9,
     owner_process,
+    runnable_programs,
     wait_until,
 )
 
@@ -41,7 +42,7 @@ def _fail() -> None:
 @contextmanager
 def _started_by_hand(data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A server that nobody keeps, as one whose owner and keeper were killed together."""
-    command = [find_binaries().program("postgres"), "-D", str(data_dir / "pgdata")]
+    command = [runnable_programs().program("postgres"), "-D", str(data_dir / "pgdata")]
     options = ["-c", "port=20001", "-c", "unix_socket_directories=", "-c", "fsync=off"]
     process = subprocess.Popen([*command, *options], cwd="/", **_as_the_server(data_dir))
     try:

@@ -20,7 +20,7 @@ from ains.db.embedded import (
     privileges,
     temporary_data_dir,
 )
-from tests.support.embedded import answers, fetchval, refused
+from tests.support.embedded import answers, fetchval, refused, runnable_programs
 
 pytestmark = pytest.mark.embedded
 
@@ -181,13 +181,25 @@ async def test_another_users_data_directory_is_left_to_that_user(data_dir: Path)
     assert "data directory of AINS run as nobody" in str(error)
 
 
-@_as_root
-def test_an_ordinary_user_starts_recovers_and_stops_it_too(empty_dir: Path) -> None:
-    """A whole life as `nobody`, in a Python that this user can run."""
+@pytest.fixture
+def code_for_all() -> Iterator[Path]:
+    """What the test below imports, where every user can read it: a checkout may be under /root."""
     import asyncpg
 
-    checkout = Path(__file__).parents[3]
-    libraries = Path(asyncpg.__file__).parents[1]
+    checkout, libraries = Path(__file__).parents[3], Path(asyncpg.__file__).parents[1]
+    with temporary_data_dir("code") as directory:
+        directory.mkdir(mode=0o755)
+        for package in (checkout / "ains", checkout / "tests", libraries / "asyncpg"):
+            shutil.copytree(package, directory / package.name)
+        shutil.copytree(libraries / "psutil", directory / "psutil")
+        yield directory
+
+
+@_as_root
+def test_an_ordinary_user_starts_recovers_and_stops_it_too(
+    empty_dir: Path, code_for_all: Path
+) -> None:
+    """A whole life as `nobody`, in a Python that this user can run."""
     script = (
         "import asyncio, os, signal, sys\n"
         "sys.path[:0] = sys.argv[2:]\n"
@@ -210,20 +222,24 @@ def test_an_ordinary_user_starts_recovers_and_stops_it_too(empty_dir: Path) -> N
     os.chown(home, nobody.pw_uid, nobody.pw_gid)
     account = privileges.Account("nobody", nobody.pw_uid, nobody.pw_gid)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    paths = [str(checkout), str(libraries)]
+    paths = [str(code_for_all)]
     for python in (sys.executable, shutil.which(version, path="/usr/bin:/usr/local/bin")):
         check = ["-B", "-c", f"import sys; sys.path[:0] = {paths}; import asyncpg, ains, tests"]
         if python and account.can([python, *check]):
             break
     else:
-        pytest.skip(f"the user nobody needs a {version} and a checkout that it can reach")
+        pytest.skip(f"the user nobody needs a {version} that it can run")
     result = subprocess.run(
         [python, "-B", "-c", script, str(home / "data"), *paths],
         check=False,
         capture_output=True,
         text=True,
         cwd="/",
-        env={"PATH": os.defpath, "HOME": str(home)},
+        env={
+            "PATH": os.defpath,
+            "HOME": str(home),
+            "AINS_PG_BIN": str(runnable_programs().directory),
+        },
         **privileges.process_options(account),
     )
     assert result.stdout == f"lived as {nobody.pw_uid}\n", result.stderr

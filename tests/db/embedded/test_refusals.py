@@ -11,11 +11,10 @@ from ains.db.embedded import (
     EmbeddedPostgres,
     StartFailed,
     VersionMismatch,
-    find_binaries,
     temporary_data_dir,
 )
 from ains.db.embedded.binaries import installed_majors
-from tests.support.embedded import refused
+from tests.support.embedded import refused, runnable_programs
 
 pytestmark = pytest.mark.embedded
 
@@ -30,7 +29,7 @@ def programs_on_a_full_disk() -> Iterator[Path]:
         directory.mkdir(mode=0o755)
         for name in ("postgres", "initdb"):
             program = directory / name
-            real = find_binaries().program(name)
+            real = runnable_programs().program(name)
             program.write_text(f'#!/bin/sh\nulimit -f {_LARGEST_FILE}\nexec {real} "$@"\n')
             program.chmod(0o755)
         yield directory
