@@ -182,7 +182,7 @@ def _scalars(width: int, series: Series) -> Iterator[list[Scalar]]:
 def histograms(family: Family, series: Series, closed: Sequence[Labels] = ()) -> Portions:
     """The rows of a histogram; ``closed`` label values are present at zero too.
 
-    Iterating raises ValueError when the database has more buckets than ``family``.
+    When the database has more buckets than ``family`` knows, they can't be rendered.
     """
     present = {**dict.fromkeys(closed, _ZERO), **series} if closed else series
     return Portions(_histograms, len(family.labels), len(family.bounds) + 1, present)
@@ -193,15 +193,9 @@ def _histograms(width: int, places: int, series: Series) -> Iterator[list[Histog
         yield [
             (
                 labels[:width],
-                _padded(counts, places),
+                counts + (0,) * (places - len(counts)),
                 sum(sums) / 1_000_000,
                 None if first == _NEVER else first,
             )
             for labels, (counts, sums, first) in batch
         ]
-
-
-def _padded(counts: tuple[int, ...], places: int) -> tuple[int, ...]:
-    if len(counts) > places:
-        raise ValueError(f"{len(counts)} buckets where there should be {places}")
-    return counts + (0,) * (places - len(counts))

@@ -137,6 +137,26 @@ async def test_kept_totals_follow_the_fold_and_a_restored_database(
     assert total(await scrape(scraper), "ains_tasks_created_total") == 1
 
 
+async def test_created_is_when_the_first_fact_happened(
+    scraper: Scraper, db: asyncpg.Connection
+) -> None:
+    completed = (
+        "INSERT INTO tasks (client_id, task_type, capability_required, status, started_at)"
+        " VALUES ('c', 't', 'x', 'COMPLETED', now() - $1 * interval '1 second')"
+    )
+    for seconds in (100, 0, 10):  # in buckets in any order, folded and open
+        await db.execute(completed, seconds)
+        if seconds:
+            await db.execute("SELECT metrics.fold()")
+    first = await db.fetchval("SELECT min(at) FROM task_events WHERE event = 'completed'")
+    snapshot = await scraper.scrape()
+    found = values(snapshot.metrics(created=True))
+    assert total(found, "ains_task_duration_seconds_created") == first.timestamp()
+    assert total(found, "ains_tasks_completed_created") == first.timestamp()
+    created = {name for name, _ in found if name.endswith("_created")}
+    assert not created & {"ains_tasks_in_queue_created", "ains_chains_created"}
+
+
 HOSTILE = 'a "b" \\ c\nd {e="f"} # 🧀'
 
 
