@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -183,7 +184,9 @@ def url_of(host: str, port: int) -> str:
 
 def _ready(url: str, source: Source) -> None:
     """Tell people, and have the garbage collector forget what stays for good."""
-    psql = f"psql {shlex.quote(source.safe_dsn)}" if source.embedded else "ains db psql"
+    psql = "ains db psql"  # also where there is no psql but the wheel's
+    if source.embedded and shutil.which("psql"):
+        psql = f"psql {shlex.quote(source.safe_dsn)}"
     click.echo(
         f"AINS {__version__} is ready: {url}  docs: {url}/docs  metrics: {url}/metrics  "
         f"database: {psql}"
