@@ -16,18 +16,19 @@ class TaskRules(Machine):
 
     # Submitting
 
-    @rule(data=st.data())
-    def submit(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), many=st.integers(1, 3))
+    def submit(self, data: st.DataObject, many: int) -> None:
         """Routed in the same call, when somebody is free."""
-        task, body = self._new_task(data)
-        answer = self.world.ok("POST", "/ains/tasks", body)
-        task.task_id = answer["task_id"]
-        eligible = self.model.eligible(task)
-        self.model.accept(task)
-        assert answer["status"] == ("ASSIGNED" if eligible else "PENDING")
-        if eligible:
-            assert answer["assigned_agent_id"] in eligible
-            self.model.assign(task, answer["assigned_agent_id"])
+        for _ in range(many):
+            task, body = self._new_task(data)
+            answer = self.world.ok("POST", "/ains/tasks", body)
+            task.task_id = answer["task_id"]
+            eligible = self.model.eligible(task)
+            self.model.accept(task)
+            assert answer["status"] == ("ASSIGNED" if eligible else "PENDING")
+            if eligible:
+                assert answer["assigned_agent_id"] in eligible
+                self.model.assign(task, answer["assigned_agent_id"])
 
     @rule(data=st.data())
     def queue(self, data: st.DataObject) -> None:
@@ -79,22 +80,26 @@ class TaskRules(Machine):
     # What agents report
 
     @precondition(lambda self: self.has(*IN_FLIGHT))
-    @rule(
-        data=st.data(),
-        status=st.sampled_from(("ACTIVE", "ACTIVE", "COMPLETED", "COMPLETED", "FAILED")),
-        reason=st.sampled_from((None, "bad_input")),
-        slow=st.booleans(),
-    )
-    def report(self, data: st.DataObject, status: str, reason: str | None, slow: bool) -> None:
-        task = self.task(data, *IN_FLIGHT)
-        assert task.agent is not None
-        if slow and task.status == "ACTIVE":
-            self.world.sql_on(
-                "UPDATE tasks SET started_at = now() - interval '70 seconds' WHERE task_id = $1",
-                task.task_id,
-            )
-            task.slow = True
-        assert self._report(task, task.agent, status, reason) == 200
+    @rule(data=st.data(), many=st.integers(1, 4))
+    def report(self, data: st.DataObject, many: int) -> None:
+        """What agents ought to do."""
+        for _ in range(many):
+            if not self.has(*IN_FLIGHT):
+                return
+            task = self.task(data, *IN_FLIGHT)
+            assert task.agent is not None
+            status = data.draw(st.sampled_from(("ACTIVE", "COMPLETED", "FAILED")))
+            if task.status == "ACTIVE" and data.draw(st.booleans()):
+                self._make_slow(task)
+            reason = data.draw(st.sampled_from((None, "bad_input")))
+            assert self._report(task, task.agent, status, reason) == 200
+
+    def _make_slow(self, task: Task) -> None:
+        self.world.sql_on(
+            "UPDATE tasks SET started_at = now() - interval '70 seconds' WHERE task_id = $1",
+            task.task_id,
+        )
+        task.slow = True
 
     @precondition(lambda self: self.has() and self.model.agents)
     @rule(
@@ -139,7 +144,7 @@ class TaskRules(Machine):
     @precondition(lambda self: self.has(*ENDED))
     @rule(data=st.data())
     def retry(self, data: st.DataObject) -> None:
-        task = self.task(data, *ENDED)
+        task = self.task(data, *(["FAILED"] if self.has("FAILED") else ENDED))
         code, answer = self.world.call("POST", f"/aitp/tasks/{task.task_id}/retry")
         possible = task.status == "FAILED" and task.retries < task.max_retries
         assert code == (200 if possible else 400), answer

@@ -12,7 +12,7 @@ from tests.stateful.world import World
 from tests.support.serving import serving
 
 SETTINGS = settings(
-    max_examples=25,
+    max_examples=20,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
