@@ -87,7 +87,7 @@ class AgentApi:
     async def routes(self, agent_id: str = "a1") -> list[str]:
         """What the agent can be given now."""
         rows = await self.db.fetch(
-            "SELECT capability FROM agent_routes WHERE agent_id = $1 ORDER BY 1", agent_id
+            "SELECT DISTINCT capability FROM agent_routes WHERE agent_id = $1 ORDER BY 1", agent_id
         )
         return [row["capability"] for row in rows]
 
