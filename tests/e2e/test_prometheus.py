@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any
 
 import aiohttp
+import asyncpg
 import pytest
 
 from ains.client import AgentWorker, AinsClient, Assignment, TaskFailed
@@ -167,17 +168,29 @@ async def test_promql_agrees_with_what_happened(database_url: str, tmp_path: Pat
 
 
 @needs_prometheus
-async def test_promtool_finds_nothing_but_the_contracts_own_names(database_url: str) -> None:
+async def test_promtool_finds_nothing_but_the_contracts_own_names(
+    database_url: str, db: asyncpg.Connection
+) -> None:
     assert PROMTOOL is not None
     async with serving(database_url=database_url) as server, AinsClient(server.url) as ains:
         await ains.agents.register("a", tags=["fly"])
         await ains.agents.heartbeat("a")
-        task = await ains.tasks.create("acme", task_type="t", capability_required="fly")
-        await ains.tasks.start(task.task_id, "a")
-        await ains.tasks.complete(task.task_id, "a")
+        # One fact of each kind, so that every family has a sample.
+        tasks = [
+            await ains.tasks.create(
+                "acme", task_type="t", capability_required="fly", max_retries=retries
+            )
+            for retries in (0, 1, 0)
+        ]
+        await ains.tasks.fail(tasks[0].task_id, "a", failure_reason="timeout")
+        await ains.tasks.fail(tasks[1].task_id, "a", failure_reason="timeout")
+        await ains.tasks.cancel(tasks[1].task_id, "acme")
+        await ains.tasks.complete(tasks[2].task_id, "a")
+        await db.execute("UPDATE tasks SET status = 'PENDING' WHERE status = 'COMPLETED'")
         metrics = await ains.metrics()
     check = subprocess.run(
         [PROMTOOL, "check", "metrics"], input=metrics, capture_output=True, text=True, check=False
     )
-    complaints = set((check.stdout + check.stderr).splitlines())
-    assert complaints <= CONTRACTS_OWN, complaints
+    assert set((check.stdout + check.stderr).splitlines()) == CONTRACTS_OWN
+    for fact in ("failed", "cancelled", "reopened"):
+        assert f"ains_tasks_{fact}_total{{" in metrics
