@@ -6,23 +6,18 @@ from collections.abc import Callable, Iterable
 
 import asyncpg
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from ains.db.embedded import EmbeddedPostgres, temporary_data_dir
-from ains.db.migrations import upgrade
 from collectors.agents import AgentCollector
 from collectors.connection import pool_maker
-from collectors.exporter import InfoCollector
-from collectors.exposition import metrics_handler
 from collectors.reader import Reader
 from collectors.scrape import Scraper
 from collectors.tasks import TaskCollector, TaskData
 from tests.support.databases import eventually
 from tests.support.scraped import assert_invariants, scrape, total, values
+from tests.support.scraping import client_of
 
 AGENT = (
     "INSERT INTO agents (agent_id, display_name, endpoint, public_key, signature)"
@@ -174,9 +169,7 @@ async def test_hostile_labels_reach_prometheus_whole(
         " FROM unnest(ARRAY['PENDING', 'COMPLETED', 'FAILED']) AS s",
         HOSTILE,
     )
-    app = web.Application()
-    app.router.add_get("/metrics", metrics_handler(scraper))
-    async with TestClient(TestServer(app)) as client:
+    async with client_of(scraper) as client:
         response = await client.get("/metrics", headers={"Accept": accept})
         parsed = values(parse(await response.text()))
     found = await scrape(scraper)
@@ -284,51 +277,8 @@ async def test_abandoned_scrape_is_cancelled_in_the_server(
     assert (await scraper.scrape()).up
 
 
-async def test_killed_connection_costs_no_scrape(scraper: Scraper, db: asyncpg.Connection) -> None:
-    await scraper.scrape()
-    await db.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name = 'ains metrics' AND datname = current_database()"
-    )
-    assert (await scraper.scrape()).up
-
-
-async def test_database_that_goes_and_comes_back() -> None:
-    """/metrics answers 200 in time all along, with what the process itself counts."""
-    with temporary_data_dir() as directory:
-        first = await EmbeddedPostgres.start(directory, fast=True)
-        await upgrade(first.dsn)
-        scraper = Scraper(
-            pool_maker(first.dsn),
-            [TaskCollector(), AgentCollector()],
-            in_process=[InfoCollector("1.2.3", "test")],
-        )
-        app = web.Application()
-        app.router.add_get("/metrics", metrics_handler(scraper))
-        async with TestClient(TestServer(app)) as client:
-
-            async def up() -> bool:
-                response = await client.get("/metrics")
-                assert response.status == 200
-                text = await response.text()
-                assert 'ains_application_info{environment="test"' in text
-                is_up = "ains_up 1.0" in text
-                assert ("ains_tasks_in_queue{" in text) == is_up
-                return is_up
-
-            assert await up()
-            await first.stop()
-            assert not await up()
-            second = await EmbeddedPostgres.start(directory, fast=True, port=first.port)
-            await eventually(up)
-            await scraper.close()
-            await second.stop()
-
-
 async def test_head_and_gzip(scraper: Scraper) -> None:
-    app = web.Application()
-    app.router.add_get("/metrics", metrics_handler(scraper))
-    async with TestClient(TestServer(app)) as client:
+    async with client_of(scraper) as client:
         plain = await client.get("/metrics", headers={"Accept-Encoding": "identity"})
         packed = await client.get("/metrics", headers={"Accept-Encoding": "gzip"})
         assert "Content-Encoding" not in plain.headers
