@@ -113,6 +113,16 @@ async def test_cancelling_a_task_fails_what_depends_on_it(api: TaskApi) -> None:
         assert (shown["is_blocked"], shown["ready_to_run"]) == (False, False)
 
 
+async def test_cancelled_task_is_not_blocked_any_more(api: TaskApi) -> None:
+    first = (await api.submit())["task_id"]
+    second = (await api.submit(depends_on=[first]))["task_id"]
+    await api.ok("DELETE", f"/aitp/tasks/{second}", client_id="c1")
+    shown = await dependencies(api, second)
+    assert (shown["is_blocked"], shown["ready_to_run"]) == (False, False)
+    dependents = await api.ok("GET", f"/ains/tasks/{first}/dependents")
+    assert dependents["dependent_tasks"][0]["is_blocked"] is False
+
+
 async def test_same_dependency_twice_counts_once(api: TaskApi) -> None:
     first, second = (await api.submit())["task_id"], (await api.submit())["task_id"]
     task = await api.submit(depends_on=[second, first, second.upper(), first])
