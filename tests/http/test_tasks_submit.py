@@ -220,6 +220,7 @@ async def test_somebody_must_offer_the_capability(
         )
     code, task = await api.call("POST", "/aitp/tasks", task_body(capability_required="sUm"))
     assert code == answer, task
+    assert await api.tasks_in("PENDING") == (1 if answer == 200 else 0)
 
 
 @pytest.mark.parametrize(
