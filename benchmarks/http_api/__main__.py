@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import math
+import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from time import perf_counter
@@ -14,12 +15,14 @@ from benchmarks.support.processes import (
     cpu_seconds,
     free_port,
     generator,
+    others_seconds,
     python_process,
 )
 from benchmarks.support.results import Measured, conditions, save, table
 
 _MANY_AGENTS = 10_000
 _MANY_TASKS = 1_000_000
+_DISTURBED = 0.1
 _LEGEND = f"""\
 Medians of interleaved rounds. CPU is processor time of the server for each request, PG CPU that of
 PostgreSQL. A batch is {BATCH} tasks, a lifecycle three requests: create (and route), ACTIVE,
@@ -38,6 +41,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="length of a measurement (1.5, quick: 0.7)")
     parser.add_argument("--clients", type=int, default=16, help="connections at once (16)")
     parser.add_argument("--agents", type=int, default=10, help="agents that do the work (10)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="how long to go on repeating measurements that other programs disturb (0)",
+    )
     parser.add_argument("--only", default="", help="only scenarios whose name contains this")
     parser.add_argument(
         "--database-url", help="a server to use instead of the embedded one; bench_* is made there"
@@ -71,33 +81,55 @@ class _Servers:
         self.databases[name] = dsn
 
 
-async def _measure(
-    scenario: Scenario,
-    servers: _Servers,
-    cluster: Cluster,
-    load: Generator,
-    arguments: argparse.Namespace,
-    into: Measured,
-) -> None:
-    pid = servers.pids[scenario.server]
-    before = cpu_seconds(pid), cpu_seconds(cluster.pid)
-    warmup = arguments.seconds / 5
-    report = await load.carry_out(
-        {
-            "port": servers.ports[scenario.server],
-            "clients": arguments.clients,
-            "warmup": warmup,
-            "seconds": arguments.seconds,
-            "requests": scenario.requests,
-        }
-    )
-    after = cpu_seconds(pid), cpu_seconds(cluster.pid)
-    share = report["seconds"] / (report["seconds"] + warmup)
-    into.reports.append(report)
-    into.cpu.append((after[0] - before[0]) * share)
-    into.database_cpu.append((after[1] - before[1]) * share)
-    if scenario.server != "bare" and scenario.requests[0]["method"] == "POST":
-        await clear(servers.databases[scenario.server])
+class _Bench:
+    """Measures scenarios; a measurement that others disturb is repeated while patience lasts."""
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        servers: _Servers,
+        cluster: Cluster,
+        load: Generator,
+    ) -> None:
+        self._arguments = arguments
+        self._servers = servers
+        self._cluster = cluster
+        self._load = load
+        self._patience = perf_counter() + arguments.patience
+
+    async def measure(self, scenario: Scenario, into: Measured) -> None:
+        """Add one round."""
+        while True:
+            before = self._usage(scenario)
+            start = perf_counter()
+            report = await self._load.carry_out(
+                {
+                    "port": self._servers.ports[scenario.server],
+                    "clients": self._arguments.clients,
+                    "warmup": self._arguments.seconds / 5,
+                    "seconds": self._arguments.seconds,
+                    "requests": scenario.requests,
+                }
+            )
+            seconds = perf_counter() - start
+            used = [b - a for a, b in zip(before, self._usage(scenario), strict=True)]
+            if scenario.server != "bare" and scenario.requests[0]["method"] == "POST":
+                await clear(self._servers.databases[scenario.server])
+            others = used[2] / seconds / (os.cpu_count() or 1)
+            if others < _DISTURBED or start > self._patience:
+                break
+            await asyncio.sleep(1)
+        share = report["seconds"] / seconds  # the rest was warming up
+        into.reports.append(report)
+        into.cpu.append(used[0] * share)
+        into.database_cpu.append(used[1] * share)
+        into.others.append(others)
+
+    def _usage(self, scenario: Scenario) -> tuple[float, float, float]:
+        """Processor time so far of the server, of PostgreSQL, and of strangers."""
+        pid, database = self._servers.pids[scenario.server], self._cluster.pid
+        ours = {*self._servers.pids.values(), self._load.pid, database}
+        return cpu_seconds(pid), cpu_seconds(database), others_seconds(*ours)
 
 
 def _rows(chosen: Sequence[Scenario], measured: dict[str, Measured]) -> list[list[str]]:
@@ -157,15 +189,17 @@ async def _run(arguments: argparse.Namespace) -> str:
         for name in sorted({scenario.server for scenario in chosen} - {"large"}):
             servers.start(stack, name, small)
         load = await stack.enter_async_context(generator())
+        bench = _Bench(arguments, servers, cluster, load)
         measured = {scenario.name: Measured() for scenario in chosen}
         for number in range(arguments.rounds):
             print(f"round {number + 1} of {arguments.rounds}", flush=True)
             for scenario in chosen:
-                into = measured[scenario.name]
-                await _measure(scenario, servers, cluster, load, arguments, into)
+                await bench.measure(scenario, measured[scenario.name])
+        others = max(share for found in measured.values() for share in found.others)
         note = (
             f"{conditions(cluster.version)} {arguments.rounds} rounds of {arguments.seconds} s, "
-            f"{arguments.clients} clients, {arguments.agents} agents."
+            f"{arguments.clients} clients, {arguments.agents} agents. "
+            f"Other programs took at most {100 * others:.0f} % of the machine."
         )
         return _text(chosen, measured, note)
 

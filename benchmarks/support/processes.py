@@ -17,7 +17,14 @@ import psutil
 
 from benchmarks.support.load import Order, Report
 
-__all__ = ["Generator", "cpu_seconds", "free_port", "generator", "python_process"]
+__all__ = [
+    "Generator",
+    "cpu_seconds",
+    "free_port",
+    "generator",
+    "others_seconds",
+    "python_process",
+]
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _START_SECONDS: Final = 60.0
@@ -86,6 +93,11 @@ class Generator:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     async def carry_out(self, order: Order) -> Report:
         """Have one order carried out."""
         assert self._process.stdin is not None
@@ -133,3 +145,15 @@ def cpu_seconds(pid: int | None) -> float:
         if process is parent:
             total += times.children_user + times.children_system
     return total
+
+
+def others_seconds(*ours: int | None) -> float:
+    """Processor time used so far by everything on this machine but ``ours`` and this process.
+
+    ``ours`` are process ids; their children count with them.
+    """
+    times = psutil.cpu_times()
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    guest = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # in user, too
+    own = psutil.Process().cpu_times()
+    return sum(times) - idle - guest - own.user - own.system - sum(map(cpu_seconds, ours))

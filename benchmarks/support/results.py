@@ -20,11 +20,16 @@ _RESULTS: Final = Path(__file__).resolve().parents[1] / "RESULTS.md"
 
 @dataclass
 class Measured:
-    """All rounds of one scenario; ``cpu`` and ``database_cpu`` are seconds, one for each round."""
+    """All rounds of one scenario, one item of each list for each round.
+
+    ``cpu`` and ``database_cpu`` are processor seconds, ``others`` is the share of the machine that
+    programs took which have nothing to do with it.
+    """
 
     reports: list[Report] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     database_cpu: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
 
     def rates(self, per_unit: float = 1.0) -> list[float]:
         """Units per second of each round; a unit counts ``per_unit``."""
