@@ -1,7 +1,7 @@
 """Chains: steps that run one after the other, each as a task of its own.
 
 Names, defaults and ranges are those of the REST contract. The rules are kept by the database, in
-the transaction of the fact they follow from: ``alembic/sql/0002/20_chains.sql``.
+the transaction of the fact they follow from: ``alembic/sql/0001/65_chains.sql``.
 """
 
 from __future__ import annotations

@@ -183,22 +183,5 @@ COMMENT ON COLUMN metrics.ains_agent_trust_score.display_name IS 'The agent''s n
 COMMENT ON COLUMN metrics.ains_agent_trust_score.value IS 'The value.';
 
 -- The columns that the building blocks share.
-COMMENT ON COLUMN metrics.task_tail.family IS 'Name of the metric family.';
-COMMENT ON COLUMN metrics.task_tail.label_1 IS 'Value of its first label, empty when it has none.';
-COMMENT ON COLUMN metrics.task_tail.label_2 IS 'Value of its second label, empty when it has none.';
-COMMENT ON COLUMN metrics.task_tail.bucket IS 'Bucket of a histogram, not cumulative; else 0.';
-COMMENT ON COLUMN metrics.task_tail.n IS 'Value, or observations in this bucket.';
-COMMENT ON COLUMN metrics.task_tail.sum_us IS 'Sum of the observed values in microseconds.';
-COMMENT ON COLUMN metrics.task_tail.first_at IS 'When the first of these facts happened.';
-COMMENT ON COLUMN metrics.series.family IS 'Name of the metric family.';
-COMMENT ON COLUMN metrics.series.label_1 IS 'Value of its first label, empty when it has none.';
-COMMENT ON COLUMN metrics.series.label_2 IS 'Value of its second label, empty when it has none.';
-COMMENT ON COLUMN metrics.series.bucket IS 'Bucket of a histogram, not cumulative; else 0.';
-COMMENT ON COLUMN metrics.series.n IS 'Value, or observations in this bucket.';
-COMMENT ON COLUMN metrics.series.sum_us IS 'Sum of the observed values in microseconds.';
-COMMENT ON COLUMN metrics.series.first_at IS 'When the first of these facts happened.';
-COMMENT ON COLUMN metrics.ledger_state.generation IS 'Grows with every fold that moved facts.';
-COMMENT ON COLUMN metrics.ledger_state.folded_at IS 'When the ledger was last folded, or found empty.';
-COMMENT ON COLUMN metrics.ledger_state.open_task_events IS 'Task facts that wait for the next fold.';
 COMMENT ON TABLE public.ains_schema_version IS 'The migration that this database is at; kept by alembic.';
 COMMENT ON COLUMN public.ains_schema_version.version_num IS 'Revision, as in alembic/versions.';

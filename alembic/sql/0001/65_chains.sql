@@ -103,6 +103,30 @@ COMMENT ON TABLE public.chain_events_open IS 'Chain ledger, open part: see task_
 COMMENT ON TABLE public.chain_events_closed IS 'Chain ledger, closed part: history that is already in metrics.totals, partitioned by time.';
 COMMENT ON TABLE public.chain_events_closed_default IS 'Facts outside every partition made so far.';
 COMMENT ON VIEW public.chain_events IS 'Everything that happened to chains and their steps, one row per transition.';
+COMMENT ON COLUMN public.chain_events_open.event_id IS 'Orders facts of the same instant; gaps are normal.';
+COMMENT ON COLUMN public.chain_events_open.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.chain_events_open.subject IS 'chain or step.';
+COMMENT ON COLUMN public.chain_events_open.chain_id IS 'The chain; its row may be deleted by now.';
+COMMENT ON COLUMN public.chain_events_open.step_index IS 'The step, NULL for the chain itself.';
+COMMENT ON COLUMN public.chain_events_open.from_status IS 'Status before, empty for a new chain.';
+COMMENT ON COLUMN public.chain_events_open.to_status IS 'Status after.';
+COMMENT ON COLUMN public.chain_events_open.duration_us IS 'Started to finished in microseconds, when this ended the chain.';
+COMMENT ON COLUMN public.chain_events_closed.event_id IS 'Orders facts of the same instant; gaps are normal.';
+COMMENT ON COLUMN public.chain_events_closed.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.chain_events_closed.subject IS 'chain or step.';
+COMMENT ON COLUMN public.chain_events_closed.chain_id IS 'The chain; its row may be deleted by now.';
+COMMENT ON COLUMN public.chain_events_closed.step_index IS 'The step, NULL for the chain itself.';
+COMMENT ON COLUMN public.chain_events_closed.from_status IS 'Status before, empty for a new chain.';
+COMMENT ON COLUMN public.chain_events_closed.to_status IS 'Status after.';
+COMMENT ON COLUMN public.chain_events_closed.duration_us IS 'Started to finished in microseconds, when this ended the chain.';
+COMMENT ON COLUMN public.chain_events.event_id IS 'Orders facts of the same instant; gaps are normal.';
+COMMENT ON COLUMN public.chain_events.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.chain_events.subject IS 'chain or step.';
+COMMENT ON COLUMN public.chain_events.chain_id IS 'The chain; its row may be deleted by now.';
+COMMENT ON COLUMN public.chain_events.step_index IS 'The step, NULL for the chain itself.';
+COMMENT ON COLUMN public.chain_events.from_status IS 'Status before, empty for a new chain.';
+COMMENT ON COLUMN public.chain_events.to_status IS 'Status after.';
+COMMENT ON COLUMN public.chain_events.duration_us IS 'Started to finished in microseconds, when this ended the chain.';
 
 CREATE FUNCTION public.write_chain_fact(
     subject text, chain_id uuid, step_index integer, from_status text, to_status text, duration_us bigint DEFAULT NULL

@@ -48,18 +48,47 @@ COMMENT ON FUNCTION public.apply_trust(public.task_events_open[]) IS
     'Facts completed and failed: COMPLETED +0.02, +0.03 more in less than half the timeout; FAILED for good by the agent''s doing (not expired, dependency_failed or unknown) -0.05. Keeps totals, moving average and trust_records.';
 
 CREATE FUNCTION public.task_consequences(facts public.task_events_open[]) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+-- For the lookups of what most tasks don't have: by index, whatever the planner believes, see 60_dependencies.sql.
+SET enable_seqscan = off AS $$
 DECLARE
-    fact  public.task_events_open;
-    ended public.task_events_open[];
+    fact     public.task_events_open;
+    judged   public.task_events_open[];
+    settled  public.task_events_open[];
+    ids      uuid[];
+    clients  text[];
+    reopened boolean := false;
+    moved    boolean := false;
 BEGIN
     FOREACH fact IN ARRAY facts LOOP
         IF fact.event IN ('completed', 'failed') AND fact.agent_id <> '' THEN
-            ended := ended || fact;
+            judged := judged || fact;
+        END IF;
+        IF fact.event IN ('completed', 'failed', 'cancelled', 'reopened') THEN
+            settled := settled || fact;
+            reopened := reopened OR fact.event = 'reopened';
+        END IF;
+        IF fact.to_status <> 'PENDING' THEN
+            moved := true;
+        END IF;
+        ids := ids || fact.task_id;
+        IF clients IS NULL OR fact.client_id <> ALL (clients) THEN
+            clients := clients || fact.client_id;
         END IF;
     END LOOP;
-    IF ended IS NOT NULL THEN
-        PERFORM public.apply_trust(ended);
+    IF judged IS NOT NULL THEN
+        PERFORM public.apply_trust(judged);
+    END IF;
+    -- Before what follows from it, which tells of events of its own: a task has completed when the next begins.
+    IF EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = ANY (clients) AND w.active) THEN
+        PERFORM public.deliver_task_events(facts);
+    END IF;
+    IF settled IS NOT NULL
+       AND (reopened OR EXISTS (SELECT FROM public.task_dependencies AS d WHERE d.depends_on = ANY (ids))) THEN
+        PERFORM public.settle_dependents(settled);
+    END IF;
+    IF moved AND EXISTS (SELECT FROM public.chain_steps AS s WHERE s.task_id = ANY (ids)) THEN
+        PERFORM public.advance_chains(facts);
     END IF;
 END $$;
 COMMENT ON FUNCTION public.task_consequences(public.task_events_open[]) IS

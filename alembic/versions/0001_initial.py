@@ -1,4 +1,4 @@
-"""Agents and tasks, the task ledger, routing, and the schema metrics.
+"""Agents, tasks, dependencies, chains, webhooks, their ledgers, routing, and the schema metrics.
 
 Revision ID: 0001
 Revises:

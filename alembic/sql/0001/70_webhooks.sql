@@ -121,6 +121,30 @@ COMMENT ON TABLE public.webhook_events_open IS 'Webhook ledger, open part: see t
 COMMENT ON TABLE public.webhook_events_closed IS 'Webhook ledger, closed part: history that is already in metrics.totals, partitioned by time.';
 COMMENT ON TABLE public.webhook_events_closed_default IS 'Facts outside every partition made so far.';
 COMMENT ON VIEW public.webhook_events IS 'Everything that happened to deliveries: created, attempted, ended, redelivered, deleted.';
+COMMENT ON COLUMN public.webhook_events_open.event_id IS 'Orders facts of the same instant; gaps are normal.';
+COMMENT ON COLUMN public.webhook_events_open.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.webhook_events_open.event IS 'created, attempted, ended, redelivered or deleted.';
+COMMENT ON COLUMN public.webhook_events_open.delivery_id IS 'The delivery; its row may be deleted by now.';
+COMMENT ON COLUMN public.webhook_events_open.event_type IS 'Label, for example task.completed.';
+COMMENT ON COLUMN public.webhook_events_open.outcome IS 'Of an attempt: success, http_error ...; of an end: success or failed.';
+COMMENT ON COLUMN public.webhook_events_open.pending_change IS '+1 when it began to wait for an attempt, -1 when it ceased to, else 0.';
+COMMENT ON COLUMN public.webhook_events_open.duration_us IS 'Time of the HTTP attempt in microseconds.';
+COMMENT ON COLUMN public.webhook_events_closed.event_id IS 'Orders facts of the same instant; gaps are normal.';
+COMMENT ON COLUMN public.webhook_events_closed.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.webhook_events_closed.event IS 'created, attempted, ended, redelivered or deleted.';
+COMMENT ON COLUMN public.webhook_events_closed.delivery_id IS 'The delivery; its row may be deleted by now.';
+COMMENT ON COLUMN public.webhook_events_closed.event_type IS 'Label, for example task.completed.';
+COMMENT ON COLUMN public.webhook_events_closed.outcome IS 'Of an attempt: success, http_error ...; of an end: success or failed.';
+COMMENT ON COLUMN public.webhook_events_closed.pending_change IS '+1 when it began to wait for an attempt, -1 when it ceased to, else 0.';
+COMMENT ON COLUMN public.webhook_events_closed.duration_us IS 'Time of the HTTP attempt in microseconds.';
+COMMENT ON COLUMN public.webhook_events.event_id IS 'Orders facts of the same instant; gaps are normal.';
+COMMENT ON COLUMN public.webhook_events.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.webhook_events.event IS 'created, attempted, ended, redelivered or deleted.';
+COMMENT ON COLUMN public.webhook_events.delivery_id IS 'The delivery; its row may be deleted by now.';
+COMMENT ON COLUMN public.webhook_events.event_type IS 'Label, for example task.completed.';
+COMMENT ON COLUMN public.webhook_events.outcome IS 'Of an attempt: success, http_error ...; of an end: success or failed.';
+COMMENT ON COLUMN public.webhook_events.pending_change IS '+1 when it began to wait for an attempt, -1 when it ceased to, else 0.';
+COMMENT ON COLUMN public.webhook_events.duration_us IS 'Time of the HTTP attempt in microseconds.';
 
 CREATE FUNCTION public.webhook_deliveries_ledger_insert() RETURNS trigger
 LANGUAGE plpgsql AS $$
@@ -222,48 +246,3 @@ COMMENT ON FUNCTION public.deliver_chain_event() IS 'Creates the deliveries of c
 CREATE TRIGGER task_chains_deliver AFTER UPDATE OF status ON public.task_chains
     FOR EACH ROW WHEN (NEW.status IN ('COMPLETED', 'FAILED') AND OLD.status IS DISTINCT FROM NEW.status)
     EXECUTE FUNCTION public.deliver_chain_event();
-
-CREATE OR REPLACE FUNCTION public.task_consequences(facts public.task_events_open[]) RETURNS void
-LANGUAGE plpgsql
--- For the lookups of what most tasks don't have: by index, whatever the planner believes, see 10_dependencies.sql.
-SET enable_seqscan = off AS $$
-DECLARE
-    fact     public.task_events_open;
-    judged   public.task_events_open[];
-    settled  public.task_events_open[];
-    ids      uuid[];
-    clients  text[];
-    reopened boolean := false;
-    moved    boolean := false;
-BEGIN
-    FOREACH fact IN ARRAY facts LOOP
-        IF fact.event IN ('completed', 'failed') AND fact.agent_id <> '' THEN
-            judged := judged || fact;
-        END IF;
-        IF fact.event IN ('completed', 'failed', 'cancelled', 'reopened') THEN
-            settled := settled || fact;
-            reopened := reopened OR fact.event = 'reopened';
-        END IF;
-        IF fact.to_status <> 'PENDING' THEN
-            moved := true;
-        END IF;
-        ids := ids || fact.task_id;
-        IF clients IS NULL OR fact.client_id <> ALL (clients) THEN
-            clients := clients || fact.client_id;
-        END IF;
-    END LOOP;
-    IF judged IS NOT NULL THEN
-        PERFORM public.apply_trust(judged);
-    END IF;
-    -- Before what follows from it, which tells of events of its own: a task has completed when the next begins.
-    IF EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = ANY (clients) AND w.active) THEN
-        PERFORM public.deliver_task_events(facts);
-    END IF;
-    IF settled IS NOT NULL
-       AND (reopened OR EXISTS (SELECT FROM public.task_dependencies AS d WHERE d.depends_on = ANY (ids))) THEN
-        PERFORM public.settle_dependents(settled);
-    END IF;
-    IF moved AND EXISTS (SELECT FROM public.chain_steps AS s WHERE s.task_id = ANY (ids)) THEN
-        PERFORM public.advance_chains(facts);
-    END IF;
-END $$;

@@ -1,0 +1,165 @@
+-- What a fact adds to which family.
+
+CREATE FUNCTION metrics.bounds(family text) RETURNS bigint[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE family
+        WHEN 'ains_task_duration_seconds'
+        THEN '{1000000,5000000,10000000,30000000,60000000,120000000,300000000,600000000,1800000000,3600000000}'::bigint[]
+        WHEN 'ains_task_queue_seconds'
+        THEN '{5000,10000,50000,100000,500000,1000000,5000000,10000000,30000000,60000000,300000000}'::bigint[]
+        WHEN 'ains_chain_duration_seconds'
+        THEN '{10000000,30000000,60000000,120000000,300000000,600000000,1800000000,3600000000}'::bigint[]
+        WHEN 'ains_webhook_delivery_duration_seconds'
+        THEN '{100000,500000,1000000,2000000,5000000,10000000}'::bigint[]
+    END
+$$;
+COMMENT ON FUNCTION metrics.bounds(text) IS 'Finite upper bounds of a histogram''s buckets in microseconds.';
+
+CREATE FUNCTION metrics.bucket(family text, value_us bigint) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT width_bucket(value_us - 1, metrics.bounds(family))
+$$;
+COMMENT ON FUNCTION metrics.bucket(text, bigint) IS
+    'Bucket of a value: the number of upper bounds smaller than it (a bound belongs to its own bucket, as le says).';
+
+CREATE FUNCTION metrics.label_value(label text, value text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN value = '' OR EXISTS (SELECT FROM metrics.label_values AS v
+                                    WHERE v.label = label_value.label AND v.value = label_value.value AND v.shown)
+        THEN value
+        ELSE 'other'
+    END
+$$;
+COMMENT ON FUNCTION metrics.label_value(text, text) IS
+    'As what a value of a closed label is counted: as itself when it is shown, else as other. Empty means none.';
+
+CREATE TYPE metrics.contribution AS (
+    family       text,
+    label_1      text,
+    label_2      text,
+    bucket       integer,
+    n            bigint,
+    sum_us       bigint,
+    first_at     timestamptz,
+    exemplar_id  uuid,
+    exemplar_us  bigint,
+    exemplar_at  timestamptz
+);
+COMMENT ON TYPE metrics.contribution IS 'What some facts add to one row of metrics.totals, whose columns these are.';
+
+-- THE definition of what a fact adds to which family. Fold, scrape, views and verification all use it.
+CREATE FUNCTION metrics.task_contributions(facts public.task_events_open[]) RETURNS SETOF metrics.contribution
+LANGUAGE sql STABLE PARALLEL SAFE
+SET jit = off AS $$
+    WITH guard AS MATERIALIZED (
+        SELECT bool_or(g.closed) FILTER (WHERE g.label = 'task_type') AS task_type,
+               bool_or(g.closed) FILTER (WHERE g.label = 'client_id') AS client_id,
+               bool_or(g.closed) FILTER (WHERE g.label = 'agent_id') AS agent_id,
+               bool_or(g.closed) FILTER (WHERE g.label = 'failure_reason') AS failure_reason
+          FROM metrics.label_guards AS g
+    ),
+    e AS MATERIALIZED (
+        SELECT f.event_id, f.at, f.event, f.task_id, f.retry, f.reason = 'timeout' AS timed_out, f.from_status, f.to_status,
+               f.from_priority, f.to_priority, f.blocked_change, f.duration_us, f.queue_us,
+               CASE WHEN g.task_type THEN metrics.label_value('task_type', f.task_type) ELSE f.task_type END AS task_type,
+               CASE WHEN g.client_id THEN metrics.label_value('client_id', f.client_id) ELSE f.client_id END AS client_id,
+               CASE WHEN g.agent_id THEN metrics.label_value('agent_id', f.agent_id) ELSE f.agent_id END AS agent_id,
+               CASE WHEN g.failure_reason THEN metrics.label_value('failure_reason', f.reason) ELSE f.reason END AS reason
+          FROM unnest(facts) AS f CROSS JOIN guard AS g
+    )
+    SELECT 'ains_tasks_created_total', e.task_type, e.client_id, 0, count(*), 0::bigint, min(e.at), NULL::uuid, NULL::bigint, NULL::timestamptz
+      FROM e WHERE e.event = 'created' GROUP BY 2, 3
+    UNION ALL
+    SELECT 'ains_tasks_completed_total', e.task_type, e.agent_id, 0, count(*), 0, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.event = 'completed' GROUP BY 2, 3
+    UNION ALL
+    SELECT 'ains_tasks_failed_total', e.task_type, e.reason, 0, count(*), 0, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.event = 'failed' GROUP BY 2, 3
+    UNION ALL
+    SELECT 'ains_agent_tasks_failed_total', e.agent_id, '', 0, count(*), 0, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.event = 'failed' AND e.agent_id <> '' GROUP BY 2
+    UNION ALL
+    SELECT 'ains_tasks_cancelled_total', e.task_type, '', 0, count(*), 0, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.event = 'cancelled' GROUP BY 2
+    UNION ALL
+    SELECT 'ains_tasks_reopened_total', e.task_type, '', 0, count(*), 0, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.event = 'reopened' GROUP BY 2
+    UNION ALL
+    SELECT 'ains_task_retries_total', e.task_type, e.retry::text, 0, count(*), 0, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.retry > 0 GROUP BY 2, 3
+    UNION ALL
+    SELECT 'ains_task_timeouts_total', e.task_type, '', 0, count(*), 0, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.timed_out AND e.from_status IN ('ASSIGNED', 'ACTIVE') GROUP BY 2
+    UNION ALL
+    SELECT 'ains_task_duration_seconds', e.task_type, e.to_status,
+           metrics.bucket('ains_task_duration_seconds', e.duration_us), count(*), sum(e.duration_us)::bigint, min(e.at),
+           (array_agg(e.task_id ORDER BY e.at DESC, e.event_id DESC))[1], (array_agg(e.duration_us ORDER BY e.at DESC, e.event_id DESC))[1], max(e.at)
+      FROM e WHERE e.duration_us IS NOT NULL GROUP BY 2, 3, 4
+    UNION ALL
+    SELECT 'ains_task_queue_seconds', e.task_type, '',
+           metrics.bucket('ains_task_queue_seconds', e.queue_us), count(*), sum(e.queue_us)::bigint, min(e.at),
+           (array_agg(e.task_id ORDER BY e.at DESC, e.event_id DESC))[1], (array_agg(e.queue_us ORDER BY e.at DESC, e.event_id DESC))[1], max(e.at)
+      FROM e WHERE e.queue_us IS NOT NULL GROUP BY 2, 4
+    UNION ALL
+    SELECT 'ains_tasks_in_queue', q.priority::text, '', 0, sum(q.change)::bigint, 0, min(q.at), NULL, NULL, NULL
+      FROM (SELECT e.to_priority, 1, e.at FROM e WHERE e.to_status = 'PENDING'
+            UNION ALL
+            SELECT e.from_priority, -1, e.at FROM e WHERE e.from_status = 'PENDING') AS q (priority, change, at)
+     GROUP BY 2
+    UNION ALL
+    SELECT 'ains_tasks_in_flight', f.status, '', 0, sum(f.change)::bigint, 0, min(f.at), NULL, NULL, NULL
+      FROM (SELECT e.to_status, 1, e.at FROM e WHERE e.to_status IN ('ASSIGNED', 'ACTIVE')
+            UNION ALL
+            SELECT e.from_status, -1, e.at FROM e WHERE e.from_status IN ('ASSIGNED', 'ACTIVE')) AS f (status, change, at)
+     GROUP BY 2
+    UNION ALL
+    SELECT 'ains_tasks_blocked', '', '', 0, sum(e.blocked_change)::bigint, 0, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.blocked_change <> 0 HAVING count(*) > 0
+$$;
+COMMENT ON FUNCTION metrics.task_contributions(public.task_events_open[]) IS
+    'What these facts add to every task family: THE definition, used by fold, scrape, views and verification. Gauges of the queue are sums of +1 and -1.';
+
+CREATE FUNCTION metrics.chain_contributions(facts public.chain_events_open[])
+RETURNS SETOF metrics.contribution
+LANGUAGE sql STABLE PARALLEL SAFE
+SET jit = off AS $$
+    WITH e AS MATERIALIZED (SELECT * FROM unnest(facts))
+    SELECT 'ains_chains_total', e.to_status, '', 0, count(*), 0::bigint, min(e.at), NULL::uuid, NULL::bigint, NULL::timestamptz
+      FROM e WHERE e.subject = 'chain' GROUP BY 2
+    UNION ALL
+    SELECT 'ains_chain_steps_total', e.to_status, '', 0, count(*), 0, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.subject = 'step' GROUP BY 2
+    UNION ALL
+    SELECT 'ains_chain_duration_seconds', e.to_status, '',
+           metrics.bucket('ains_chain_duration_seconds', e.duration_us), count(*), sum(e.duration_us)::bigint, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.subject = 'chain' AND e.duration_us IS NOT NULL GROUP BY 2, 4
+    UNION ALL
+    SELECT 'ains_chains_active', '', '', 0,
+           sum((e.to_status IN ('PENDING', 'RUNNING'))::integer - (e.from_status IN ('PENDING', 'RUNNING'))::integer)::bigint,
+           0, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.subject = 'chain' HAVING count(*) > 0
+$$;
+COMMENT ON FUNCTION metrics.chain_contributions(public.chain_events_open[]) IS
+    'What these facts add to every chain family: THE definition, used by fold, scrape, views and verification.';
+
+CREATE FUNCTION metrics.webhook_contributions(facts public.webhook_events_open[])
+RETURNS SETOF metrics.contribution
+LANGUAGE sql STABLE PARALLEL SAFE
+SET jit = off AS $$
+    WITH e AS MATERIALIZED (SELECT * FROM unnest(facts))
+    SELECT 'ains_webhook_deliveries_total', e.event_type, e.outcome, 0, count(*), 0::bigint, min(e.at), NULL::uuid, NULL::bigint, NULL::timestamptz
+      FROM e WHERE e.event = 'ended' GROUP BY 2, 3
+    UNION ALL
+    SELECT 'ains_webhook_attempts_total', e.event_type, e.outcome, 0, count(*), 0, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.event = 'attempted' GROUP BY 2, 3
+    UNION ALL
+    SELECT 'ains_webhook_delivery_duration_seconds', e.event_type, '',
+           metrics.bucket('ains_webhook_delivery_duration_seconds', e.duration_us), count(*), sum(e.duration_us)::bigint, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.event = 'attempted' GROUP BY 2, 4
+    UNION ALL
+    SELECT 'ains_webhook_deliveries_pending', '', '', 0, sum(e.pending_change)::bigint, 0, min(e.at), NULL, NULL, NULL
+      FROM e WHERE e.pending_change <> 0 HAVING count(*) > 0
+$$;
+COMMENT ON FUNCTION metrics.webhook_contributions(public.webhook_events_open[]) IS
+    'What these facts add to every webhook family: THE definition, used by fold, scrape, views and verification.';

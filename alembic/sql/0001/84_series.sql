@@ -1,0 +1,97 @@
+-- What the open facts add, and the current value of every series.
+
+CREATE VIEW metrics.rotation_state AS
+    SELECT s.rotations AS seen, q.last_value AS happened FROM metrics.fold_state AS s CROSS JOIN metrics.rotations AS q;
+COMMENT ON VIEW metrics.rotation_state IS 'How often metrics.rotate() has emptied the open parts of the ledgers.';
+COMMENT ON COLUMN metrics.rotation_state.seen IS 'As of this snapshot.';
+COMMENT ON COLUMN metrics.rotation_state.happened IS 'Until now, whatever the snapshot.';
+
+CREATE FUNCTION metrics.is_current_snapshot() RETURNS boolean
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    IF (SELECT r.happened > r.seen FROM metrics.rotation_state AS r) THEN
+        RAISE EXCEPTION 'an open part of the ledger was emptied since this transaction took its snapshot'
+            USING ERRCODE = 'serialization_failure',
+                  HINT = 'Begin the transaction again. See metrics.rotate().';
+    END IF;
+    RETURN true;
+END $$;
+COMMENT ON FUNCTION metrics.is_current_snapshot() IS
+    'TRUNCATE empties a table for older snapshots too, which would then see facts neither open nor in the totals. True when this can''t have happened, else an error.';
+
+CREATE VIEW metrics.task_tail AS
+    SELECT c.* FROM metrics.task_contributions((SELECT array_agg(o) FROM public.task_events_open AS o)) AS c
+     WHERE metrics.is_current_snapshot();
+COMMENT ON VIEW metrics.task_tail IS 'What the task facts that are not folded yet add to metrics.totals.';
+CREATE VIEW metrics.chain_tail AS
+    SELECT c.* FROM metrics.chain_contributions((SELECT array_agg(o) FROM public.chain_events_open AS o)) AS c
+     WHERE metrics.is_current_snapshot();
+COMMENT ON VIEW metrics.chain_tail IS 'What the chain facts that are not folded yet add to metrics.totals.';
+CREATE VIEW metrics.webhook_tail AS
+    SELECT c.* FROM metrics.webhook_contributions((SELECT array_agg(o) FROM public.webhook_events_open AS o)) AS c
+     WHERE metrics.is_current_snapshot();
+COMMENT ON VIEW metrics.webhook_tail IS 'What the webhook facts that are not folded yet add to metrics.totals.';
+
+CREATE VIEW metrics.ledger_state AS
+    SELECT s.generation, s.folded_at, (SELECT count(*) FROM public.task_events_open) AS open_task_events,
+           (SELECT count(*) FROM public.chain_events_open) AS open_chain_events,
+           (SELECT count(*) FROM public.webhook_events_open) AS open_webhook_events
+      FROM metrics.fold_state AS s
+     WHERE metrics.is_current_snapshot();
+COMMENT ON VIEW metrics.ledger_state IS 'When the totals were last folded and how many facts wait for the next fold.';
+
+CREATE VIEW metrics.series AS
+    SELECT s.family, s.label_1, s.label_2, s.bucket, sum(s.n)::bigint AS n, sum(s.sum_us)::bigint AS sum_us,
+           min(s.first_at) AS first_at
+      FROM (SELECT t.family, t.label_1, t.label_2, t.bucket, t.n, t.sum_us, t.first_at FROM metrics.totals AS t
+            UNION ALL
+            SELECT t.family, t.label_1, t.label_2, t.bucket, t.n, t.sum_us, t.first_at FROM metrics.task_tail AS t
+            UNION ALL
+            SELECT t.family, t.label_1, t.label_2, t.bucket, t.n, t.sum_us, t.first_at FROM metrics.chain_tail AS t
+            UNION ALL
+            SELECT t.family, t.label_1, t.label_2, t.bucket, t.n, t.sum_us, t.first_at FROM metrics.webhook_tail AS t) AS s
+     GROUP BY 1, 2, 3, 4;
+COMMENT ON VIEW metrics.series IS 'Totals plus tails: the current value of every series of the ledgers.';
+
+COMMENT ON COLUMN metrics.task_tail.family IS 'Name of the metric family.';
+COMMENT ON COLUMN metrics.task_tail.label_1 IS 'Value of its first label, empty when it has none.';
+COMMENT ON COLUMN metrics.task_tail.label_2 IS 'Value of its second label, empty when it has none.';
+COMMENT ON COLUMN metrics.task_tail.bucket IS 'Bucket of a histogram, not cumulative; else 0.';
+COMMENT ON COLUMN metrics.task_tail.n IS 'Value, or observations in this bucket.';
+COMMENT ON COLUMN metrics.task_tail.sum_us IS 'Sum of the observed values in microseconds.';
+COMMENT ON COLUMN metrics.task_tail.first_at IS 'When the first of these facts happened.';
+COMMENT ON COLUMN metrics.series.family IS 'Name of the metric family.';
+COMMENT ON COLUMN metrics.series.label_1 IS 'Value of its first label, empty when it has none.';
+COMMENT ON COLUMN metrics.series.label_2 IS 'Value of its second label, empty when it has none.';
+COMMENT ON COLUMN metrics.series.bucket IS 'Bucket of a histogram, not cumulative; else 0.';
+COMMENT ON COLUMN metrics.series.n IS 'Value, or observations in this bucket.';
+COMMENT ON COLUMN metrics.series.sum_us IS 'Sum of the observed values in microseconds.';
+COMMENT ON COLUMN metrics.series.first_at IS 'When the first of these facts happened.';
+COMMENT ON COLUMN metrics.ledger_state.generation IS 'Grows with every fold that moved facts.';
+COMMENT ON COLUMN metrics.ledger_state.folded_at IS 'When the ledger was last folded, or found empty.';
+COMMENT ON COLUMN metrics.ledger_state.open_task_events IS 'Task facts that wait for the next fold.';
+COMMENT ON COLUMN metrics.ledger_state.open_chain_events IS 'Chain facts that wait for the next fold.';
+COMMENT ON COLUMN metrics.ledger_state.open_webhook_events IS 'Webhook facts that wait for the next fold.';
+COMMENT ON COLUMN metrics.chain_tail.family IS 'Name of the metric family.';
+COMMENT ON COLUMN metrics.chain_tail.label_1 IS 'Value of its first label, empty when it has none.';
+COMMENT ON COLUMN metrics.chain_tail.label_2 IS 'Value of its second label, empty when it has none.';
+COMMENT ON COLUMN metrics.chain_tail.bucket IS 'Bucket of a histogram, not cumulative; else 0.';
+COMMENT ON COLUMN metrics.chain_tail.n IS 'Value, or observations in this bucket.';
+COMMENT ON COLUMN metrics.chain_tail.sum_us IS 'Sum of the observed values in microseconds.';
+COMMENT ON COLUMN metrics.chain_tail.first_at IS 'When the first of these facts happened.';
+COMMENT ON COLUMN metrics.webhook_tail.family IS 'Name of the metric family.';
+COMMENT ON COLUMN metrics.webhook_tail.label_1 IS 'Value of its first label, empty when it has none.';
+COMMENT ON COLUMN metrics.webhook_tail.label_2 IS 'Value of its second label, empty when it has none.';
+COMMENT ON COLUMN metrics.webhook_tail.bucket IS 'Bucket of a histogram, not cumulative; else 0.';
+COMMENT ON COLUMN metrics.webhook_tail.n IS 'Value, or observations in this bucket.';
+COMMENT ON COLUMN metrics.webhook_tail.sum_us IS 'Sum of the observed values in microseconds.';
+COMMENT ON COLUMN metrics.webhook_tail.first_at IS 'When the first of these facts happened.';
+COMMENT ON COLUMN metrics.task_tail.exemplar_id IS 'Histograms of tasks: a recent task of this bucket.';
+COMMENT ON COLUMN metrics.task_tail.exemplar_us IS 'Its observed value in microseconds.';
+COMMENT ON COLUMN metrics.task_tail.exemplar_at IS 'When it was observed.';
+COMMENT ON COLUMN metrics.chain_tail.exemplar_id IS 'Histograms of tasks: a recent task of this bucket.';
+COMMENT ON COLUMN metrics.chain_tail.exemplar_us IS 'Its observed value in microseconds.';
+COMMENT ON COLUMN metrics.chain_tail.exemplar_at IS 'When it was observed.';
+COMMENT ON COLUMN metrics.webhook_tail.exemplar_id IS 'Histograms of tasks: a recent task of this bucket.';
+COMMENT ON COLUMN metrics.webhook_tail.exemplar_us IS 'Its observed value in microseconds.';
+COMMENT ON COLUMN metrics.webhook_tail.exemplar_at IS 'When it was observed.';
