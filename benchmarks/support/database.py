@@ -1,13 +1,17 @@
 """The databases of the benchmark: a cluster, agents, a past."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import psutil
 
 from ains.db.embedded import EmbeddedPostgres, temporary_data_dir
 from ains.db.migrations import upgrade
@@ -16,6 +20,8 @@ __all__ = ["CAPABILITY", "CLIENT", "Cluster", "add_agents", "add_past", "clear",
 
 CAPABILITY: Final = "benchmark"
 CLIENT: Final = "bench-client"
+
+_DISK: Final = "/var/tmp"
 
 _AGENTS: Final = """
     INSERT INTO agents
@@ -82,15 +88,43 @@ class Cluster:
 
 
 @asynccontextmanager
-async def running_cluster(url: str | None) -> AsyncIterator[Cluster]:
-    """Lend the server of ``url``, or the one that ``ains serve`` would start, durable as there."""
+async def running_cluster(
+    url: str | None, data_dir: Path | None = None, *, on_disk: bool = False
+) -> AsyncIterator[Cluster]:
+    """Lend the server of ``url``, or the one that ``ains serve`` would start, durable as there.
+
+    Its data are in ``data_dir``, and stay there, or in a temporary directory: in memory where
+    there is plenty, unless ``on_disk`` says that waiting for the disk belongs to what is measured.
+    """
     if url is not None:
         yield Cluster(url, None, await _version(url))
         return
     os.environ.pop("AINS_DATABASE_URL", None)
-    with temporary_data_dir() as place:
+    with _place(data_dir, on_disk=on_disk) as place:
         async with await EmbeddedPostgres.start(place) as server:
-            yield Cluster(server.dsn, server.pid, await _version(server.dsn))
+            system = await asyncio.to_thread(_file_system, place)
+            version = f"{await _version(server.dsn)}, data on {system}"
+            yield Cluster(server.dsn, server.pid, version)
+
+
+@contextmanager
+def _place(data_dir: Path | None, *, on_disk: bool) -> Iterator[Path]:
+    if data_dir is not None:
+        yield data_dir
+    elif on_disk:
+        with TemporaryDirectory(dir=_DISK, prefix="ains-bench-") as parent:
+            Path(parent).chmod(0o711)  # for PostgreSQL's own account, when root is in charge
+            yield Path(parent, "data")
+    else:
+        with temporary_data_dir() as place:
+            yield place
+
+
+def _file_system(place: Path) -> str:
+    """The type of the file system that ``place`` is on: waiting for tmpfs takes no time."""
+    place = place.resolve()
+    mounts = {Path(p.mountpoint): p.fstype for p in psutil.disk_partitions(all=True)}
+    return next(mounts[path] for path in (place, *place.parents) if path in mounts)
 
 
 async def _version(url: str) -> str:

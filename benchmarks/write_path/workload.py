@@ -1,0 +1,114 @@
+"""What pgbench does, and the databases it does it in."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import asyncpg
+
+from benchmarks.support.database import add_agents
+
+__all__ = ["AGENTS", "CLIENTS", "SCRIPTS", "VARIANTS", "fold", "prepare", "reset"]
+
+AGENTS: Final = 1000
+CLIENTS: Final = 100
+
+# The columns that the API writes. Keys grow with time, as the API's do.
+_INSERT: Final = f"""\
+\\set agent random(1, {AGENTS})
+\\set client random(1, {CLIENTS})
+\\set type random(1, 20)
+INSERT INTO tasks (task_id, client_id, task_type, capability_required, input_data) \
+VALUES ({{key}}(), 'bench-agent-' || :client::integer, 'type-' || :type::integer, 'benchmark', \
+'{{{{"text": "what there is to do"}}}}') RETURNING task_id \\gset
+"""
+_CHANGES: Final = """\
+UPDATE tasks SET status = 'ASSIGNED', assigned_agent_id = 'bench-agent-' || :agent::integer, \
+last_agent_id = 'bench-agent-' || :agent::integer, failure_reason = NULL, assigned_at = now(), \
+deadline_at = now() + make_interval(secs => timeout_seconds), updated_at = now() \
+WHERE task_id = :task_id::uuid AND status = 'PENDING';
+UPDATE tasks SET status = 'ACTIVE', started_at = now(), \
+deadline_at = now() + make_interval(secs => timeout_seconds), updated_at = now() \
+WHERE task_id = :task_id::uuid AND status = 'ASSIGNED';
+UPDATE tasks SET status = 'COMPLETED', result_data = '{{"text": "what came of it"}}', \
+failure_reason = NULL, deadline_at = NULL, completed_at = now(), updated_at = now() \
+WHERE task_id = :task_id::uuid AND status = 'ACTIVE';
+"""
+SCRIPTS: Final = {"lifecycle": _INSERT + _CHANGES, "INSERT": _INSERT}
+"""By name; ``{key}`` stands for the function that makes a key."""
+
+_WEBHOOKS: Final = """
+    INSERT INTO webhooks (webhook_id, agent_id, url, host, events, secret)
+    SELECT gen_random_uuid(), 'bench-agent-' || i, 'http://127.0.0.1:9/', '127.0.0.1',
+           '{task.completed}', 'whsec_'
+      FROM generate_series(10, $1, 10) AS i
+"""
+_CONSEQUENCES: Final = """
+    SELECT format('CREATE OR REPLACE FUNCTION %s(%s) RETURNS %s LANGUAGE plpgsql AS $$BEGIN END$$',
+                  p.oid::regproc, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid))
+      FROM pg_proc AS p WHERE p.proname = 'task_consequences'
+"""
+_EMPTIED: Final = (
+    "tasks, task_dependencies, task_events_open, task_events_closed, trust_records, "
+    "webhook_deliveries, webhook_attempts, webhook_events_open, webhook_events_closed"
+)
+
+
+async def _without_triggers(connection: asyncpg.Connection) -> None:
+    await connection.execute("ALTER TABLE tasks DISABLE TRIGGER USER")
+
+
+async def _ledger_alone(connection: asyncpg.Connection) -> None:
+    """Nothing follows from a fact."""
+    statement = await connection.fetchval(_CONSEQUENCES)
+    if statement is None:
+        raise LookupError("the function task_consequences has gone: what to leave out now?")
+    await connection.execute(statement)
+
+
+async def _everything(connection: asyncpg.Connection) -> None:
+    """As users have it; every tenth client has a webhook that hears of completed tasks."""
+    await connection.execute(_WEBHOOKS, CLIENTS)
+
+
+VARIANTS: Final[dict[str, Callable[[asyncpg.Connection], Awaitable[None]]]] = {
+    "no triggers": _without_triggers,
+    "the ledger": _ledger_alone,
+    "everything": _everything,
+}
+
+
+async def prepare(url: str, variant: str) -> str:
+    """Fill a fresh database; returns the function that makes its keys."""
+    await add_agents(url, AGENTS)
+    connection = await asyncpg.connect(url)
+    try:
+        await VARIANTS[variant](connection)
+        native = await connection.fetchval("SELECT to_regproc('uuidv7') IS NOT NULL")
+        return "uuidv7" if native else "gen_random_uuid"
+    finally:
+        await connection.close()
+
+
+async def fold(url: str) -> int:
+    """Fold all open facts; returns their number."""
+    connection = await asyncpg.connect(url, command_timeout=600)
+    try:
+        moved = 0
+        while found := await connection.fetchval("SELECT metrics.fold()"):
+            moved += found
+        return moved
+    finally:
+        await connection.close()
+
+
+async def reset(url: str) -> None:
+    """Take away what a round has left, so that each begins alike."""
+    connection = await asyncpg.connect(url, command_timeout=600)
+    try:
+        await connection.execute("SET session_replication_role = replica")
+        await connection.execute(f"TRUNCATE {_EMPTIED}")
+        await connection.execute("DELETE FROM metrics.totals")
+        await connection.execute("VACUUM ANALYZE")
+        await connection.execute("CHECKPOINT")
+    finally:
+        await connection.close()
