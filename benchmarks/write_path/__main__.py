@@ -74,20 +74,20 @@ async def _measure(
 
 
 def _rows(found: dict[tuple[str, str], _Found], names: Sequence[str]) -> list[list[str]]:
-    rows = [["", "per second", "time", "CPU µs each", "CPU", "folding µs"]]
+    rows = [["", "per second", "rate", "CPU µs each", "CPU", "folding µs"]]
     for name in names:
         base = found[name, next(iter(VARIANTS))]
         for variant in VARIANTS:
             this = found[name, variant]
-            slower = median(a / b for a, b in zip(base.rates, this.rates, strict=True))
-            costlier = median(a / b for a, b in zip(this.cpu, base.cpu, strict=True))
+            rate = median(a / b for a, b in zip(this.rates, base.rates, strict=True))
+            cost = median(a / b for a, b in zip(this.cpu, base.cpu, strict=True))
             rows.append(
                 [
                     f"{name}, {variant}",
                     f"{median(this.rates):,.0f}",
-                    f"{100 * (slower - 1):+.1f} %" if this is not base else "",
+                    f"{100 * (rate - 1):+.1f} %" if this is not base else "",
                     f"{median(this.cpu):,.0f}",
-                    f"{100 * (costlier - 1):+.0f} %" if this is not base else "",
+                    f"{100 * (cost - 1):+.0f} %" if this is not base else "",
                     f"{median(this.folding):,.0f}" if this.folding else "",
                 ]
             )
