@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from ains.db.embedded.layout import Layout
 
@@ -21,7 +22,10 @@ class ServerLog:
         self._startup = layout.startup_log
         self._directory = layout.pgdata / "log"
         # A start within the second of another appends to the other's file.
-        self._known = {path: path.stat().st_size for path in self._directory.glob("*.log")}
+        self._known: dict[Path, int] = {}
+        for path in self._directory.glob("*.log"):
+            with suppress(FileNotFoundError):  # the keeper removes old ones
+                self._known[path] = path.stat().st_size
 
     def tail(self, lines: int = _LINES) -> str:
         """The last lines since this object was made; "" without any."""
