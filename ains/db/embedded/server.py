@@ -99,6 +99,7 @@ class EmbeddedPostgres:
             # The thread can't be interrupted, and what it has started must not be left behind.
             starting.add_done_callback(_abandon)
             await asyncio.wait([starting])
+            await asyncio.to_thread(_wait_until_left, request)
             raise
         server = cls(request, owner, actual_port, timeout)
         try:
@@ -150,7 +151,7 @@ class EmbeddedPostgres:
                 await self._monitor
             self._monitor = None
         self._owner.release()
-        await asyncio.to_thread(self._wait_until_left)
+        await asyncio.to_thread(_wait_until_left, self._request)
 
     async def __aenter__(self) -> Self:
         return self
@@ -167,18 +168,6 @@ class EmbeddedPostgres:
         # Read each time: it stays right when another owner had to make a new one.
         password = quote(self._layout.read_password() or "", safe="")
         return f"postgresql://ains:{password}@127.0.0.1:{self.port}/{database}"
-
-    def _wait_until_left(self) -> None:
-        deadline = time.monotonic() + _STOP_SECONDS
-        launch.wake_keeper(self._layout)
-        while is_locked(self._layout.keeper_lock):
-            if live_owners(self._layout.owners):
-                return
-            if time.monotonic() > deadline:
-                _log.warning("PostgreSQL in %s takes long to stop", self.data_dir)
-                return
-            time.sleep(_POLL_SECONDS)
-        launch.stop_orphan(self._request)
 
     async def _ensure_database(self, deadline: float) -> None:
         """Connect, and make the database `ains` when it isn't there yet."""
@@ -261,6 +250,21 @@ def _in_words(error: OSError, layout: Layout) -> EmbeddedError:
 def _abandon(starting: asyncio.Future[tuple[Owner, int]]) -> None:
     if not starting.cancelled() and starting.exception() is None:
         starting.result()[0].release()
+
+
+def _wait_until_left(request: Request) -> None:
+    """Wait until the server has stopped, unless it has another owner. Blocks."""
+    layout = request.layout
+    deadline = time.monotonic() + _STOP_SECONDS
+    launch.wake_keeper(layout)
+    while is_locked(layout.keeper_lock):
+        if live_owners(layout.owners):
+            return
+        if time.monotonic() > deadline:
+            _log.warning("PostgreSQL in %s takes long to stop", layout.root)
+            return
+        time.sleep(_POLL_SECONDS)
+    launch.stop_orphan(request)
 
 
 def _own(request: Request, deadline: float) -> tuple[Owner, int]:
