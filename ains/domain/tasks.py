@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import (
     BeforeValidator,
@@ -127,11 +127,18 @@ _BatchSize = (
 )
 
 
+_Item = Annotated[BatchTask | Any, Field(description="A wrong one is reported in `errors`.")]
+
+
 class CreateBatch(RequestModel):
     """Up to 1000 tasks of one client. An item that is wrong does not keep the others out."""
 
     client_id: Label
-    tasks: Annotated[list[Annotated[BatchTask, WrapValidator(_or_error)]], *_BatchSize]
+    # The schema lets anything be an item, because anything is: it ends in `errors` at worst.
+    tasks: Annotated[
+        list[Annotated[BatchTask, WrapValidator(_or_error, json_schema_input_type=_Item)]],
+        *_BatchSize,
+    ]
 
     def sorted_out(
         self, now: datetime
