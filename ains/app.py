@@ -101,7 +101,7 @@ def build_app(settings: Settings) -> web.Application:
             http.wrap,
             request_log(enabled=settings.access_log, quiet=_QUIET),
             say_goodbye(state),
-            problems,
+            problems(),
         ),
     )
     return app

@@ -7,6 +7,8 @@ line has the id of the request that it belongs to, and none has the password of 
 import json
 import logging
 import sys
+import time
+from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal, TextIO
@@ -17,7 +19,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 from ains.redact import may_have_password, redact
 
-__all__ = ["Format", "configure", "get_logger", "request_id"]
+__all__ = ["Format", "Throttle", "configure", "get_logger", "request_id"]
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that the current task serves."""
@@ -65,6 +67,29 @@ def configure(level: str = "info", style: Format = "auto", stream: TextIO | None
     # Each says much of its own work at INFO, and little of use to who runs AINS.
     for chatty in ("asyncio", "alembic.runtime.plugins"):
         logging.getLogger(chatty).setLevel(max(number, logging.WARNING))
+
+
+class Throttle:
+    """Lets one line of each kind through in ``seconds``: an outage must not fill the disk."""
+
+    def __init__(self, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` is in seconds."""
+        self._seconds = seconds
+        self._clock = clock
+        self._kinds: dict[Hashable, tuple[float, int]] = {}
+
+    def admit(self, kind: Hashable) -> int | None:
+        """Return how many lines of ``kind`` were held back before this one; None holds it back.
+
+        Kinds are never forgotten, so there should be few.
+        """
+        now = self._clock()
+        since, held = self._kinds.get(kind, (float("-inf"), 0))
+        if now - since < self._seconds:
+            self._kinds[kind] = since, held + 1
+            return None
+        self._kinds[kind] = now, 0
+        return held
 
 
 class _Lines:

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from ains import __version__
 from ains.db.pool import is_pooled
 from ains.domain.service import NAME
-from ains.logs import get_logger
+from ains.logs import Throttle, get_logger
 from collectors.agents import AgentCollector
 from collectors.chains import ChainCollector
 from collectors.connection import pool_maker
@@ -74,12 +74,20 @@ def database_scraper(settings: Settings, dsn: str, processes: Sequence[Collector
         )
         return await make()
 
+    throttle = Throttle()
+
+    def report(collector: str, error: Exception) -> None:
+        alike = throttle.admit((collector, type(error)))
+        if alike is not None:
+            reason = str(error) or type(error).__name__
+            log.warning("scrape failed", collector=collector, error=reason, alike_before=alike)
+
     return Scraper(
         connect,
         [TaskCollector(), AgentCollector(), ChainCollector(), WebhookCollector()],
         in_process=processes,
         timeout=settings.scrape_timeout,
-        report=_report,
+        report=report,
     )
 
 
@@ -89,7 +97,3 @@ async def _leads_to_pooler(dsn: str) -> bool:
         return await is_pooled(connection)
     finally:
         await connection.close()
-
-
-def _report(collector: str, error: Exception) -> None:
-    log.warning("scrape failed", collector=collector, error=str(error) or type(error).__name__)

@@ -24,7 +24,8 @@ __all__ = ["REQUEST_ID", "request_log"]
 
 REQUEST_ID: Final = "X-Request-ID"
 _SANE = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}", re.ASCII)
-_SERVER_ERROR = 500
+_SERVER_ERROR: Final = 500
+_UNAVAILABLE: Final = 503
 
 
 def request_log(*, enabled: bool = True, quiet: Collection[str] = ()) -> Wrapper:
@@ -33,7 +34,8 @@ def request_log(*, enabled: bool = True, quiet: Collection[str] = ()) -> Wrapper
     A client's own ``X-Request-ID`` is kept when it is sane (up to 128 characters of
     ``A-Z a-z 0-9 . _ : + / = @ -``), else one is made; the answer carries it, and so does every
     line logged meanwhile. Endpoints in ``quiet`` are logged at level debug, answers of 500 and more
-    at level warning. Call it after `ains.logs.configure`.
+    at level warning; but not 503, which every client gets while the database is away and
+    `ains.http.problems` warns of. Call it after `ains.logs.configure`.
     """
     log = get_logger(__name__).bind()
     # Unique among processes, in order within one, and ten times as fast as a UUID.
@@ -58,8 +60,9 @@ def request_log(*, enabled: bool = True, quiet: Collection[str] = ()) -> Wrapper
                     response.headers[REQUEST_ID] = name
                 return response
             finally:
-                if logged or (enabled and status >= _SERVER_ERROR):
-                    write = log.warning if status >= _SERVER_ERROR else usual
+                wrong = status >= _SERVER_ERROR and status != _UNAVAILABLE
+                if logged or (enabled and wrong):
+                    write = log.warning if wrong else usual
                     write(
                         "request",
                         method=request.method,

@@ -21,8 +21,9 @@ from ains.errors import (
     Problem,
     RequestError,
 )
+from ains.http.handler import Wrapper
 from ains.http.parse import invalid_input
-from ains.logs import get_logger
+from ains.logs import Throttle, get_logger
 
 __all__ = ["CLIENT_GONE", "PROBLEM_JSON", "is_gone", "problem_response", "problems"]
 
@@ -51,35 +52,48 @@ def _response(status: int, problem: Problem, headers: dict[str, str]) -> web.Res
     return web.Response(body=body, status=status, headers=headers, content_type=PROBLEM_JSON)
 
 
-def problems(handler: Handler, _method: str, _endpoint: str) -> Handler:
-    """Wrap ``handler`` so that what it raises becomes a problem response.
+def problems() -> Wrapper:
+    """Return the wrapper that makes what a handler raises a problem response.
 
     Redirects become responses too. What a client causes by going away is no error of ours: the
-    answer, status 499 as nginx has it, is for the log only.
+    answer, status 499 as nginx has it, is for the log only. While the database is away every
+    request fails alike: one a minute is logged.
     """
+    throttle = Throttle()
 
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except Exception as error:  # noqa: BLE001 - the last place that could catch it
-            return _answer(request, error)
+    def wrap(handler: Handler, _method: str, _endpoint: str) -> Handler:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except AinsError as error:
+                if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    _warn(throttle, request, error)
+                return problem_response(error)
+            except Exception as error:  # noqa: BLE001 - the last place that could catch it
+                return _answer(request, error)
 
-    return guarded
+        return guarded
+
+    return wrap
+
+
+def _warn(throttle: Throttle, request: web.Request, error: AinsError) -> None:
+    cause = error.__cause__
+    alike = throttle.admit((type(error), type(cause)))
+    if alike is not None:
+        log.warning(
+            "request failed",
+            method=request.method,
+            path=request.path,
+            error=type(error).__name__,
+            detail=error.detail,
+            # The client is not told; whoever is woken by this needs PostgreSQL's own words.
+            cause=str(cause or "") or None,
+            alike_before=alike,
+        )
 
 
 def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
-    if isinstance(error, AinsError):
-        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.warning(
-                "request failed",
-                method=request.method,
-                path=request.path,
-                error=type(error).__name__,
-                detail=error.detail,
-                # The client is not told; whoever is woken by this needs PostgreSQL's own words.
-                cause=str(error.__cause__ or "") or None,
-            )
-        return problem_response(error)
     if isinstance(error, web.HTTPException):
         return _translate(request, error)
     if isinstance(error, ValidationError):

@@ -225,7 +225,7 @@ async def running(*, handler_cancellation: bool = False) -> AsyncIterator[Sample
         app,
         *groups,
         docs_routes(groups, "1.2.3"),
-        around=(counted.wrap, request_log(quiet=("/health",)), problems),
+        around=(counted.wrap, request_log(quiet=("/health",)), problems()),
     )
     # Not aiohttp's TestServer: it always cancels the handlers of clients that leave.
     runner = web.AppRunner(app, handler_cancellation=handler_cancellation, access_log=None)

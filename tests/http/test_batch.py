@@ -136,7 +136,7 @@ async def test_status_of_a_thousand_fits_the_query_string(api: TaskApi) -> None:
     assert answer["total"] == 1000
 
 
-@pytest.mark.parametrize("asked", [None, "", " , ", ",".join(str(uuid4()) for _ in range(1001))])
+@pytest.mark.parametrize("asked", [None, "", " , ", ",".join(f"{n}" for n in range(1001))])
 async def test_status_of_none_or_too_many_is_400(api: TaskApi, asked: str | None) -> None:
     assert (await api.call("GET", "/aitp/tasks/batch/status", task_ids=asked))[0] == 400
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.task_api import TaskApi, task_api, task_body
+from tests.support.task_api import NO_TASK, TaskApi, task_api, task_body
 
 
 @pytest.fixture
@@ -130,9 +130,7 @@ async def test_same_dependency_twice_counts_once(api: TaskApi) -> None:
     assert await api.db.fetchval("SELECT count(*) FROM task_dependencies") == 2
 
 
-@pytest.mark.parametrize(
-    "unknown", [str(uuid4()), "", "1", "x" * 300, "\u202e", "{", str(uuid4())[:-1]]
-)
+@pytest.mark.parametrize("unknown", [NO_TASK, "", "1", "x" * 300, "\u202e", "{", NO_TASK[:-1]])
 async def test_unknown_dependency_is_404_and_named(api: TaskApi, unknown: str) -> None:
     known = (await api.submit())["task_id"]
     body = task_body(depends_on=[known, unknown])
@@ -143,7 +141,7 @@ async def test_unknown_dependency_is_404_and_named(api: TaskApi, unknown: str) -
     assert await api.db.fetchval("SELECT count(*) FROM tasks") == 1
 
 
-@pytest.mark.parametrize("wrong", [None, "x", 1, {}, [1], [None], [[]], [str(uuid4())] * 1001])
+@pytest.mark.parametrize("wrong", [None, "x", 1, {}, [1], [None], [[]], [NO_TASK] * 1001])
 async def test_dependencies_of_a_wrong_shape_are_422(api: TaskApi, wrong: object) -> None:
     status, problem = await api.call("POST", "/ains/tasks", task_body(depends_on=wrong))
     assert status == 422

@@ -27,7 +27,7 @@ async def hello(_request: web.Request) -> str:
 @asynccontextmanager
 async def server(state: ServiceState) -> AsyncIterator[tuple[web.AppRunner, socket.socket]]:
     app = web.Application()
-    add_routes(app, routes, around=(say_goodbye(state), problems))
+    add_routes(app, routes, around=(say_goodbye(state), problems()))
     runner = web.AppRunner(app)
     await runner.setup()
     listener = socket.socket()

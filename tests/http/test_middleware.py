@@ -48,7 +48,7 @@ async def test_requests_are_logged_and_quiet_ones_only_for_debugging(sample: Sam
     assert [(e["path"], e["status"], e["log_level"]) for e in logs if e["event"] == "request"] == [
         ("/agents", 200, "info"),
         ("/health", 200, "debug"),
-        ("/away", 503, "warning"),
+        ("/away", 503, "info"),
     ]
     assert logs[0]["method"] == "GET"
     assert logs[0]["remote"] == "127.0.0.1"

@@ -44,6 +44,14 @@ async def test_the_log_says_what_failed_and_why_the_client_does_not_learn(sample
     [entry] = [log for log in logs if log["event"] == "request failed"]
     assert (entry["method"], entry["path"]) == ("GET", "/away")
     assert entry["cause"] == "Connect call failed"
+    assert entry["alike_before"] == 0
+
+
+async def test_an_outage_is_not_logged_for_every_request(sample: Sample) -> None:
+    with capture_logs() as logs:
+        for _ in range(20):
+            await sample.get("/away")
+    assert [log["log_level"] for log in logs].count("warning") == 1
 
 
 async def test_an_unexpected_error_says_nothing_and_is_logged(sample: Sample) -> None:

@@ -133,7 +133,7 @@ async def agent_api(dsn: str, **settings: Any) -> AsyncIterator[AgentApi]:
     database = app[DB] = Database(dsn, max_size=8)
     app[SETTINGS] = Settings(**settings)
     app[WAKE] = lambda: woken.append(None)
-    add_routes(app, agents.routes, trust.routes, webhooks.routes, around=(problems,))
+    add_routes(app, agents.routes, trust.routes, webhooks.routes, around=(problems(),))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     connection = await asyncpg.connect(dsn)

@@ -119,6 +119,10 @@ class TaskApi:
         return count
 
 
+NO_TASK = "018f3d1c-7b7e-7cc3-98c4-dc0c0c07398f"
+"""An id that no task has."""
+
+
 def task_body(**fields: object) -> dict[str, Any]:
     """A valid body for POST /ains/tasks."""
     return {
@@ -135,7 +139,7 @@ async def task_api(dsn: str, **settings: Any) -> AsyncIterator[TaskApi]:
     app[SETTINGS] = Settings(**settings)
     app[WAKE] = lambda: woken.append(None)
     modules = (batch, tasks, dependencies, chains, queue, routing)
-    add_routes(app, *(module.routes for module in modules), around=(problems,))
+    add_routes(app, *(module.routes for module in modules), around=(problems(),))
     runner = web.AppRunner(app, access_log=None, max_line_size=2**17, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

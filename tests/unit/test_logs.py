@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from ains.logs import get_logger, request_id
+from ains.logs import Throttle, get_logger, request_id
 from tests.support.logs import captured, parsed
 
 
@@ -106,3 +106,13 @@ def test_peers_that_speak_no_http_fill_no_log() -> None:
         server.error("Unhandled exception", exc_info=RuntimeError("a mistake of ours"))
     [line] = parsed(out)
     assert "a mistake of ours" in line["exception"]
+
+
+def test_one_line_of_a_kind_is_let_through_at_a_time() -> None:
+    now = 0.0
+    throttle = Throttle(60, clock=lambda: now)
+    assert [throttle.admit(kind) for kind in "aaba"] == [0, None, 0, None]
+    now = 59.9
+    assert throttle.admit("a") is None
+    now = 60
+    assert [throttle.admit(kind) for kind in "aab"] == [3, None, 0]
