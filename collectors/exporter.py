@@ -40,6 +40,12 @@ FOLDED: Final = Family(
     "gauge",
     "When the totals were last folded, or found up to date",
 )
+LAG: Final = Family(
+    "ains_scrape_database_replication_lag_seconds",
+    "gauge",
+    "Age of the last transaction that the scraped replica replayed; 0 when it has replayed all, "
+    "and on a primary",
+)
 INFO: Final = Family(
     "ains_application_info",
     "info",
@@ -57,7 +63,7 @@ class Outcome:
     error: Exception | None = None
 
 
-FAMILIES: Final = (UP, SUCCESS, DURATION, OPEN_EVENTS, FOLDED)
+FAMILIES: Final = (UP, SUCCESS, DURATION, OPEN_EVENTS, FOLDED, LAG)
 """What `metrics` yields."""
 
 
@@ -80,6 +86,8 @@ def metrics(
     if ledger is not None:
         yield RowMetric(OPEN_EVENTS, [[((), ledger.open_events, None)]])
         yield RowMetric(FOLDED, [[((), ledger.folded_at.timestamp(), None)]])
+        if ledger.replication_lag is not None:
+            yield RowMetric(LAG, [[((), ledger.replication_lag, None)]])
 
 
 def _successes(outcomes: Sequence[Outcome]) -> Iterator[list[Scalar]]:

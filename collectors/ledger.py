@@ -14,6 +14,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from collectors import replication
 from collectors.base import Family, Histogram, Portions, Scalar
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ LEDGERS: Final = ("task", "chain", "webhook")
 
 _STATE: Final = """
 SELECT generation, folded_at, open_task_events, open_chain_events, open_webhook_events,
+       pg_is_in_recovery() AS replica,
        pg_postmaster_start_time() AS server,
        (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) AS database,
        pg_relation_filenode('metrics.totals') AS file
@@ -75,6 +77,8 @@ class LedgerState:
     folded_at: datetime
     open_events: int
     identity: Identity
+    replication_lag: float | None = 0.0
+    """Seconds, see `collectors.replication.lag`; 0 on a primary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,7 @@ class Ledger:
             row["folded_at"],
             row["open_task_events"] + row["open_chain_events"] + row["open_webhook_events"],
             (row["server"], row["database"], row["file"]),
+            await replication.lag(reader, row["folded_at"]) if row["replica"] else 0.0,
         )
 
     async def totals(self, reader: Reader, state: LedgerState) -> Totals:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,6 +79,16 @@ class Reader:
     async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None:
         """The first row of a query."""
         return await self._connection.fetchrow(query, *args)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Statements that may fail without taking the snapshot with them."""
+        await self._connection.execute("SAVEPOINT attempt")
+        try:
+            yield
+        except asyncpg.PostgresError:
+            await self._connection.execute("ROLLBACK TO SAVEPOINT attempt")
+            raise
 
     async def ledger_state(self) -> LedgerState:
         """The state of the ledgers in this snapshot."""

@@ -23,11 +23,11 @@ from collectors.connection import LOST, Connect, Connections, Unavailable, time_
 from collectors.exporter import Outcome
 from collectors.ledger import Ledger, LedgerState
 from collectors.reader import Pauses, Reader
+from collectors.replication import CONFLICTS
 from collectors.rowmetric import RowMetric
 
 __all__ = ["Outcome", "Scraper", "Snapshot"]
 
-_RECOVERY_CONFLICT: Final = "40001"
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 
@@ -233,7 +233,7 @@ class Scraper:
         except Exception as error:
             if connection.is_closed():
                 raise ConnectionResetError("connection lost in the middle of a scrape") from error
-            if getattr(error, "sqlstate", None) == _RECOVERY_CONFLICT:
+            if getattr(error, "sqlstate", None) in CONFLICTS:
                 raise
             await connection.execute("ROLLBACK TO SAVEPOINT collector")
             outcome.error = error
