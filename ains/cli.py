@@ -76,15 +76,16 @@ def serve(
 
 @main.command()
 @_database_url
-def migrate(database_url: str | None) -> None:
+@click.option("--roles", is_flag=True, help="Make the roles ains_app and ains_scraper, too.")
+def migrate(database_url: str | None, *, roles: bool) -> None:
     """Bring the database to the schema that this version needs.
 
-    `ains serve` does so by itself when it starts.
+    `ains serve` does so by itself when it starts, if its role may.
     """
     settings = Settings.load(database_url=database_url)
     from ains.commands.migrate import run
 
-    asyncio.run(run(settings))
+    asyncio.run(run(settings, roles=roles))
 
 
 @main.command()

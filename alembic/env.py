@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from ains.db.migrations import LOCK_KEY, sqlalchemy_url
+from ains.db.migrations import LOCK_KEY, renew_grants, sqlalchemy_url
 
 config = context.config
 
@@ -26,6 +26,7 @@ def _migrate(connection: Connection) -> None:
         # The lock ends with the transaction: one of a session would stay behind in a pooler.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
         context.run_migrations()
+        renew_grants(connection)
 
 
 async def _online(url: str) -> None:

@@ -26,6 +26,18 @@ async def database_url(databases: Databases) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+def service_url(databases: Databases, database_url: str) -> str:
+    """The test's database for a user with the rights of ``ains_app`` alone."""
+    return databases.as_member(database_url, "ains_app")
+
+
+@pytest.fixture
+def scraper_url(databases: Databases, database_url: str) -> str:
+    """The test's database for a user with the rights of ``ains_scraper`` alone."""
+    return databases.as_member(database_url, "ains_scraper")
+
+
+@pytest.fixture
 async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to the test's database, beside those of what is tested."""
     connection = await asyncpg.connect(database_url)

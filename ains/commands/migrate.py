@@ -14,8 +14,15 @@ from ains.workers.startup import explain
 __all__ = ["run"]
 
 
-async def run(settings: Settings) -> None:
-    """Migrate, and say from where to where.
+_ROLES = (
+    "The roles ains_app (the service) and ains_scraper (reads the metrics alone) have their "
+    "privileges. They can't log in; make login roles members of them, as in: "
+    "CREATE ROLE prometheus LOGIN PASSWORD '…' IN ROLE ains_scraper;"
+)
+
+
+async def run(settings: Settings, *, roles: bool = False) -> None:
+    """Migrate, and say from where to where; with ``roles`` make those too.
 
     Raises:
         click.ClickException: the database can't be used just now.
@@ -25,6 +32,8 @@ async def run(settings: Settings) -> None:
     async with database(settings) as source:
         try:
             before = await migrations.upgrade(source.dsn)
+            if roles:
+                await migrations.grant_roles(source.dsn)
         except AinsError:
             raise
         except errors.EXPECTED as error:
@@ -34,3 +43,5 @@ async def run(settings: Settings) -> None:
         click.echo(f"The schema is up to date ({head}).")
     else:
         click.echo(f"The schema is {head} now; before, it was {before or 'not there'}.")
+    if roles:
+        click.echo(_ROLES)

@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from ains.errors import SchemaTooNew, ServerTooOld
+from ains.errors import DatabaseUnavailable, SchemaTooNew, ServerTooOld
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from sqlalchemy import Connection
 
 LOCK_KEY = 0x41494E53  # "AINS": the advisory lock under which one process migrates at a time
 
 OLDEST_SERVER = 15
 CONNECT_SECONDS = 10.0
+
+ROLES = ("ains_app", "ains_scraper")
+"""The roles that `grant_roles` makes."""
 
 _ALEMBIC = Lock()  # its configuration lives in its modules: one run at a time in a process
 _REVISION = re.compile(r"^(\d{4})_\w+\.py$")
@@ -62,15 +66,15 @@ async def current(connection: asyncpg.Connection) -> str | None:
 async def upgrade(dsn: str) -> str | None:
     """Migrate the database to :func:`head`, and return the revision it had before.
 
-    Costs one short query when there is nothing to do. Processes that call it at the same time wait
-    for each other.
+    Costs one short query when there is nothing to do, and needs no rights but those of
+    ``ains_app`` then. Processes that call it at the same time wait for each other.
 
     Raises:
         ServerTooOld: the server is older than PostgreSQL 15.
         SchemaTooNew: the database was migrated by a newer AINS.
+        DatabaseUnavailable: this role may not migrate, or not even look.
     """
-    # Nothing is prepared, and all is read in one transaction: works through a pooler too.
-    connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, statement_cache_size=0)
+    connection = await _connect(dsn)
     try:
         version = connection.get_server_version()
         if version.major < OLDEST_SERVER:
@@ -79,7 +83,14 @@ async def upgrade(dsn: str) -> str | None:
                 f"AINS needs {OLDEST_SERVER} or newer."
             )
         async with connection.transaction():
-            before = await current(connection)
+            user = await connection.fetchval("SELECT current_user")
+            try:
+                before = await current(connection)
+            except asyncpg.InsufficientPrivilegeError:
+                raise DatabaseUnavailable(
+                    f"The role {user} may not read the tables of AINS. Make it a member of the "
+                    f"role that may: GRANT ains_app TO {user}; `ains migrate --roles` makes that."
+                ) from None
     finally:
         await connection.close()
     if before == head():
@@ -89,8 +100,51 @@ async def upgrade(dsn: str) -> str | None:
             f"The database has schema {before}, this AINS knows schemas up to {head()}. "
             "Upgrade AINS, or point AINS_DATABASE_URL at another database."
         )
-    await asyncio.to_thread(_run_alembic, dsn)
+    try:
+        await asyncio.to_thread(_run_alembic, dsn)
+    except Exception as error:
+        if not _was_denied(error):
+            raise
+        raise DatabaseUnavailable(
+            f"The schema is {before or 'not there'}, this AINS needs {head()}, and the role {user} "
+            "may not change it. Run `ains migrate` as the role that owns it."
+        ) from error
     return before
+
+
+async def grant_roles(dsn: str) -> None:
+    """Make the roles of :data:`ROLES` and give them their privileges, see ``roles.sql``.
+
+    Later migrations renew the privileges by themselves.
+
+    Raises:
+        DatabaseUnavailable: this role may not do that.
+    """
+    connection = await _connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK_KEY})")
+            await connection.execute(_roles_script().read_text("utf-8"))
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise DatabaseUnavailable(
+            f"The roles {' and '.join(ROLES)} can't be given their privileges: {error}."
+        ) from None
+    finally:
+        await connection.close()
+
+
+async def _connect(dsn: str) -> asyncpg.Connection:
+    # Nothing is prepared, and all is done in one transaction: works through a pooler too.
+    return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, statement_cache_size=0)
+
+
+def _was_denied(error: BaseException | None) -> bool:
+    # SQLAlchemy wraps what asyncpg raises.
+    while error is not None:
+        if isinstance(error, asyncpg.InsufficientPrivilegeError):
+            return True
+        error = getattr(error, "orig", None) or error.__cause__
+    return False
 
 
 def _run_alembic(dsn: str) -> None:
@@ -111,19 +165,36 @@ def sqlalchemy_url(dsn: str) -> str:
 
 
 def run_scripts(revision: str) -> None:
-    """Run ``alembic/sql/<revision>/*.sql`` in the order of their names, inside the migration.
-
-    asyncpg runs several statements at once only without parameters, so the scripts go to it as
-    they are.
-    """
+    """Run ``alembic/sql/<revision>/*.sql`` in the order of their names, inside the migration."""
     from alembic import context, op
 
     for script in sorted((script_location() / "sql" / revision).glob("*.sql")):
-        text = script.read_text("utf-8")
         if context.is_offline_mode():
-            op.execute(text)
-            continue
-        adapted = op.get_bind().connection.dbapi_connection
-        if adapted is None:
-            raise RuntimeError("the migration lost its connection")
-        adapted.run_async(lambda connection, sql=text: connection.execute(sql))
+            op.execute(script.read_text("utf-8"))
+        else:
+            _run_script(op.get_bind(), script)
+
+
+def renew_grants(connection: Connection) -> None:
+    """Give the roles what they need of the schema as it is now, if this database uses them."""
+    from sqlalchemy import text
+
+    used = """
+        SELECT count(*) FROM pg_catalog.pg_namespace AS n, aclexplode(n.nspacl) AS a
+         WHERE n.nspname = 'metrics' AND a.grantee = to_regrole('ains_app')
+    """
+    if connection.scalar(text(used)):
+        _run_script(connection, _roles_script())
+
+
+def _roles_script() -> Path:
+    return script_location() / "sql" / "roles.sql"
+
+
+def _run_script(connection: Connection, script: Path) -> None:
+    # asyncpg runs several statements at once only without parameters, so it gets them as they are.
+    adapted = connection.connection.dbapi_connection
+    if adapted is None:
+        raise RuntimeError("the migration lost its connection")
+    sql = script.read_text("utf-8")
+    adapted.run_async(lambda driver: driver.execute(sql))

@@ -93,8 +93,8 @@ class Agent:
         )
 
 
-async def test_an_agent_written_from_the_contract_completes_tasks(database_url: str) -> None:
-    async with serving(database_url=database_url) as server, aiohttp.ClientSession() as http:
+async def test_an_agent_written_from_the_contract_completes_tasks(service_url: str) -> None:
+    async with serving(database_url=service_url) as server, aiohttp.ClientSession() as http:
         agent = Agent(http, server.url, "contract-agent")
         await agent.introduce()
         await agent.heartbeat()
@@ -137,8 +137,8 @@ async def test_an_agent_written_from_the_contract_completes_tasks(database_url: 
         assert [(s.labels, s.value) for s in completed.samples] == [(labels, 7.0)]
 
 
-async def test_two_agents_never_get_the_same_task(database_url: str) -> None:
-    async with serving(database_url=database_url) as server, aiohttp.ClientSession() as http:
+async def test_two_agents_never_get_the_same_task(service_url: str) -> None:
+    async with serving(database_url=service_url) as server, aiohttp.ClientSession() as http:
         agents = [Agent(http, server.url, f"agent-{n}") for n in range(2)]
         for agent in agents:
             await agent.introduce()

@@ -63,8 +63,10 @@ async def until_more_are_completed(db: asyncpg.Connection) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_every_family_moves_within_ten_seconds(database_url: str) -> None:
-    async with serving("--demo", database_url=database_url) as server:
+async def test_every_family_moves_within_ten_seconds(service_url: str, scraper_url: str) -> None:
+    async with serving(
+        "--demo", database_url=service_url, metrics_database_url=scraper_url
+    ) as server:
         begin = monotonic()
         moved: set[str] = set()
         # A gauge may be zero at one moment and not at the next.
@@ -75,9 +77,9 @@ async def test_every_family_moves_within_ten_seconds(database_url: str) -> None:
 
 
 async def test_the_population_outlives_the_server_and_the_data(
-    database_url: str, db: asyncpg.Connection
+    service_url: str, db: asyncpg.Connection
 ) -> None:
-    async with serving("--demo", database_url=database_url) as server:
+    async with serving("--demo", database_url=service_url) as server:
         await until_more_are_completed(db)
         await db.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -90,5 +92,5 @@ async def test_the_population_outlives_the_server_and_the_data(
         begin = monotonic()
         assert await server.ended() == 0
         assert monotonic() - begin < 5, "ends cleanly and soon"
-    async with serving("--demo", database_url=database_url):
+    async with serving("--demo", database_url=service_url):
         await until_more_are_completed(db)

@@ -39,14 +39,21 @@ async def until_all_moved(server: Server, wanted: set[str], seconds: float) -> t
     return seen, text
 
 
-async def test_demo_moves_every_family_of_the_contract(database_url: str) -> None:
+async def test_demo_moves_every_family_of_the_contract(service_url: str, scraper_url: str) -> None:
+    """Also with no more rights than the service and Prometheus are given."""
     wanted = set(GOLDEN.read_text("utf-8").splitlines())
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is missing: apt-get install prometheus")
-    async with serving("--demo", database_url=database_url, log_level="warning") as server:
+    async with serving(
+        "--demo",
+        database_url=service_url,
+        metrics_database_url=scraper_url,
+        log_level="warning",
+    ) as server:
         seen, text = await until_all_moved(server, wanted, 30)
         assert seen == wanted
+        assert "refuses AINS" not in server.output
     process = await asyncio.create_subprocess_exec(
         promtool,
         "check",

@@ -101,9 +101,9 @@ async def double(task: Assignment) -> dict[str, int]:
 
 
 @needs_prometheus
-async def test_promql_agrees_with_what_happened(database_url: str, tmp_path: Path) -> None:
+async def test_promql_agrees_with_what_happened(service_url: str, tmp_path: Path) -> None:
     async with (
-        serving(database_url=database_url) as server,
+        serving(database_url=service_url) as server,
         AinsClient(server.url) as ains,
         prometheus(tmp_path, server.url.removeprefix("http://")) as prometheus_url,
         aiohttp.ClientSession() as http,
@@ -169,10 +169,10 @@ async def test_promql_agrees_with_what_happened(database_url: str, tmp_path: Pat
 
 @needs_prometheus
 async def test_promtool_finds_nothing_but_the_contracts_own_names(
-    database_url: str, db: asyncpg.Connection
+    service_url: str, db: asyncpg.Connection
 ) -> None:
     assert PROMTOOL is not None
-    async with serving(database_url=database_url) as server, AinsClient(server.url) as ains:
+    async with serving(database_url=service_url) as server, AinsClient(server.url) as ains:
         await ains.agents.register("a", tags=["fly"])
         await ains.agents.heartbeat("a")
         # One fact of each kind, so that every family has a sample.

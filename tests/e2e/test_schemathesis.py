@@ -24,9 +24,9 @@ CHECKS = (
 
 
 async def test_nothing_that_schemathesis_invents_breaks_the_api(
-    database_url: str, tmp_path: Path
+    service_url: str, tmp_path: Path
 ) -> None:
-    async with serving(database_url=database_url) as server:
+    async with serving(database_url=service_url) as server:
         async with AinsClient(server.url) as ains:  # somebody to talk about
             await ains.agents.register("somebody", tags=["something"])
             await ains.agents.heartbeat("somebody")

@@ -5,17 +5,25 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 
 from ains.db.embedded import EmbeddedPostgres, temporary_data_dir
-from ains.db.migrations import upgrade
+from ains.db.migrations import grant_roles, upgrade
 
 
 def with_database(dsn: str, name: str) -> str:
     """The same server, another database."""
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+def as_user(dsn: str, user: str, password: str = "") -> str:
+    """The same database for another user."""
+    parts = urlsplit(dsn)
+    place = parts.netloc.rpartition("@")[2]
+    secret = f":{quote(password, safe='')}" if password else ""
+    return urlunsplit(parts._replace(netloc=f"{user}{secret}@{place}"))
 
 
 @asynccontextmanager
@@ -49,6 +57,11 @@ class Databases:
         self.dsn = dsn
         self._prefix = f"ains_test_{os.getpid()}_{secrets.token_hex(3)}"
         self._template = f"{self._prefix}_template"
+        self._password = secrets.token_hex(16)
+        self._members = {
+            "ains_app": f"{self._prefix}_app",
+            "ains_scraper": f"{self._prefix}_scraper",
+        }
 
     async def _admin(self, *statements: str) -> None:
         connection = await asyncpg.connect(self.dsn)
@@ -59,9 +72,19 @@ class Databases:
             await connection.close()
 
     async def prepare(self) -> None:
-        """Make the template: empty of data, migrated."""
+        """Make the template: empty of data, migrated; and a login role for each of our roles."""
         await self._admin(f"CREATE DATABASE {self._template}")
-        await upgrade(with_database(self.dsn, self._template))
+        template = with_database(self.dsn, self._template)
+        await upgrade(template)
+        await grant_roles(template)
+        for role, member in self._members.items():
+            await self._admin(
+                f"CREATE ROLE {member} LOGIN PASSWORD '{self._password}' IN ROLE {role}"
+            )
+
+    def as_member(self, dsn: str, role: str) -> str:
+        """The same database for a user whose only rights are those of ``role``."""
+        return as_user(dsn, self._members[role], self._password)
 
     @asynccontextmanager
     async def clone(self, *, empty: bool = False) -> AsyncIterator[str]:
@@ -75,8 +98,11 @@ class Databases:
             await self._admin(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     async def close(self) -> None:
-        """Drop the template."""
-        await self._admin(f"DROP DATABASE IF EXISTS {self._template} WITH (FORCE)")
+        """Drop the template and the login roles."""
+        await self._admin(
+            f"DROP DATABASE IF EXISTS {self._template} WITH (FORCE)",
+            *(f"DROP ROLE IF EXISTS {member}" for member in self._members.values()),
+        )
 
 
 async def eventually(
