@@ -131,6 +131,14 @@ async def test_queue_gauge_follows_priority(db: asyncpg.Connection) -> None:
     assert total(await series(db), "ains_tasks_in_queue") == 0
 
 
+async def test_queue_gauge_follows_priority_through_a_detour(db: asyncpg.Connection) -> None:
+    """From one end to another a task passes through the queue, at its new priority."""
+    task = await new_task(db, status="COMPLETED", priority=3)
+    await set_status(db, task, "FAILED", priority=9)
+    found = await series(db)
+    assert [key for key in found if key[0] == "ains_tasks_in_queue"] == []
+
+
 async def test_blocked_gauge_counts_pending_tasks_only(db: asyncpg.Connection) -> None:
     task = await new_task(db, is_blocked=True)
     assert total(await series(db), "ains_tasks_blocked") == 1

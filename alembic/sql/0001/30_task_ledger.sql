@@ -185,7 +185,7 @@ BEGIN
                     ELSE '' END,
                CASE WHEN s.to_status = 'PENDING' AND n.retry_count > o.retry_count THEN n.retry_count ELSE 0 END,
                s.from_status, s.to_status,
-               o.priority, n.priority,
+               CASE WHEN s.from_status = o.status THEN o.priority ELSE n.priority END, n.priority,
                (s.to_status = 'PENDING' AND n.is_blocked)::integer
                    - (s.from_status = 'PENDING' AND CASE WHEN o.status = 'PENDING' THEN o.is_blocked ELSE n.is_blocked END)::integer,
                CASE WHEN s.to_status = 'COMPLETED' OR s.to_status = 'FAILED' AND n.started_at IS NOT NULL
