@@ -88,20 +88,43 @@ def migrate(database_url: str | None, *, roles: bool) -> None:
     asyncio.run(run(settings, roles=roles))
 
 
-@main.command()
+@main.group(invoke_without_command=True)
 @_database_url
 @click.option("--name", "names", multiple=True, help="Print this family only; may be repeated.")
 @click.option("--openmetrics", is_flag=True, help="Print OpenMetrics 1.0, not text 0.0.4.")
-def metrics(database_url: str | None, names: tuple[str, ...], openmetrics: bool) -> None:
+@click.pass_context
+def metrics(
+    context: click.Context, database_url: str | None, names: tuple[str, ...], openmetrics: bool
+) -> None:
     """Print what Prometheus would scrape, without a server.
 
     The families that a serving process counts itself (HTTP, its database pool) are not there.
     Ends with 1 when the database does not answer.
     """
+    context.obj = database_url
+    if context.invoked_subcommand is not None:
+        return
     settings = Settings.load(database_url=database_url)
     from ains.commands.metrics import run
 
     sys.exit(asyncio.run(run(settings, names, openmetrics=openmetrics)))
+
+
+@metrics.command("verify")
+@_database_url
+@click.option("--json", "as_json", is_flag=True, help="Print everything found as JSON.")
+@click.pass_obj
+def metrics_verify(of_group: str | None, database_url: str | None, as_json: bool) -> None:
+    """Count everything again from the ledger, and compare.
+
+    Totals, views and a scrape are held against the facts and against the tables, all in one
+    snapshot; only reads, also at a standby. Ends with 0 when all agree, 1 when something differs,
+    2 when it could not be verified.
+    """
+    settings = Settings.load(database_url=database_url or of_group)
+    from ains.commands.metrics_verify import run
+
+    sys.exit(asyncio.run(run(settings, as_json=as_json)))
 
 
 @main.command()

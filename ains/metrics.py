@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 from prometheus_client.registry import Collector
@@ -13,6 +13,7 @@ from ains.db.pool import is_pooled
 from ains.domain.service import NAME
 from ains.logs import Throttle, get_logger
 from collectors.agents import AgentCollector
+from collectors.base import DatabaseCollector
 from collectors.chains import ChainCollector
 from collectors.connection import pool_maker
 from collectors.database import DatabaseUseCollector, PoolState
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collectors.database import QueryStats
     from collectors.http import HttpMetrics
 
-__all__ = ["POOLER", "database_scraper", "in_process"]
+__all__ = ["POOLER", "database_collectors", "database_scraper", "in_process", "info"]
 
 POOLER: Final[dict[str, bool | None]] = {"auto": None, "on": True, "off": False}
 """AINS_DATABASE_PGBOUNCER as `Database` has it."""
@@ -52,6 +53,11 @@ def in_process(
 def info(settings: Settings) -> InfoCollector:
     """What is running."""
     return InfoCollector(__version__, settings.environment, NAME.lower())
+
+
+def database_collectors() -> list[DatabaseCollector[Any]]:
+    """New collectors of everything that is read from the database."""
+    return [TaskCollector(), AgentCollector(), ChainCollector(), WebhookCollector()]
 
 
 def database_scraper(settings: Settings, dsn: str, processes: Sequence[Collector] = ()) -> Scraper:
@@ -84,7 +90,7 @@ def database_scraper(settings: Settings, dsn: str, processes: Sequence[Collector
 
     return Scraper(
         connect,
-        [TaskCollector(), AgentCollector(), ChainCollector(), WebhookCollector()],
+        database_collectors(),
         in_process=processes,
         timeout=settings.scrape_timeout,
         report=report,

@@ -1,0 +1,145 @@
+"""The ledgers' facts counted again by the database's own contribution functions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from collectors.ledger import LEDGERS
+from collectors.verify.report import Difference, Key, Sum, add
+
+if TYPE_CHECKING:
+    from collectors.reader import Reader, Row
+
+__all__ = ["Progress", "Recount", "closed_facts", "ids_of_open", "open_facts", "repeated", "stored"]
+
+# Some ten thousand facts: an array of a few megabytes in the backend.
+_PORTION_PAGES: Final = 256
+_NO_BOUND: Final = "true"
+
+_PARTITIONS: Final = """
+SELECT t.relid::oid, coalesce(pg_get_partition_constraintdef(t.relid), $2) AS bound,
+       pg_relation_size(t.relid) / current_setting('block_size')::bigint AS pages
+  FROM pg_partition_tree($1::regclass) AS t
+ WHERE t.isleaf
+"""
+# By way of the parent, as whoever may read that need not be allowed to read a partition by name.
+# The bound lets the planner leave the other partitions out.
+_PORTION: Final = """
+SELECT c.family, c.label_1, c.label_2, c.bucket, c.n, c.sum_us, c.first_at
+  FROM metrics.{ledger}_contributions((
+           SELECT array_agg(ROW (e.*)::public.{ledger}_events_open)
+             FROM public.{ledger}_events_closed AS e
+            WHERE tableoid = $1 AND ctid >= $2 AND ctid < $3 AND ({bound}))) AS c
+"""
+_OPEN: Final = """
+SELECT c.family, c.label_1, c.label_2, c.bucket, c.n, c.sum_us, c.first_at
+  FROM metrics.{ledger}_contributions((
+           SELECT array_agg(o) FROM public.{ledger}_events_open AS o)) AS c
+ WHERE metrics.is_current_snapshot()
+"""
+_OPEN_IDS: Final = """
+SELECT coalesce(array_agg(event_id), '{{}}') FROM public.{ledger}_events_open
+ WHERE metrics.is_current_snapshot()
+"""
+_REPEATED: Final = """
+SELECT event_id, count(*)
+  FROM (SELECT event_id FROM public.{ledger}_events_closed
+         UNION ALL
+        SELECT unnest($1::bigint[])) AS f
+ GROUP BY event_id HAVING count(*) > 1 ORDER BY event_id
+"""
+_STORED: Final = "SELECT family, label_1, label_2, bucket, n, sum_us, first_at FROM metrics.{}"
+
+Progress = Callable[[int, int], None]
+"""Is told how many pages of how many have been read."""
+
+
+class Recount(NamedTuple):
+    """Sums, and when the first fact of each happened."""
+
+    sums: dict[Key, Sum]
+    first: dict[Key, datetime]
+
+    @classmethod
+    def empty(cls) -> Recount:
+        """Nothing counted yet."""
+        return cls({}, {})
+
+    def add(self, row: Row) -> None:
+        """Add one row of ``metrics.contribution``, ``totals`` or ``pruned``."""
+        family, label_1, label_2, bucket, n, sum_us, first_at = row
+        key = (family, label_1, label_2, bucket)
+        add(self.sums, key, n, sum_us)
+        self.first[key] = min(self.first.get(key, first_at), first_at)
+
+    def with_(self, other: Recount) -> Recount:
+        """Both together."""
+        both = Recount(dict(self.sums), dict(self.first))
+        for key, (n, sum_us) in other.sums.items():
+            both.add((*key, n, sum_us, other.first[key]))
+        return both
+
+
+async def stored(reader: Reader, table: str) -> Recount:
+    """The rows of ``totals``, ``pruned`` or ``series``."""
+    return await _read(reader.portions(_STORED.format(table)), Recount.empty())
+
+
+async def open_facts(reader: Reader) -> Recount:
+    """What the open facts of all ledgers add.
+
+    Raises:
+        asyncpg.SerializationError: an open part was emptied since the snapshot was taken.
+    """
+    found = Recount.empty()
+    for ledger in LEDGERS:
+        await _read(reader.portions(_OPEN.format(ledger=ledger)), found)
+    return found
+
+
+async def closed_facts(reader: Reader, progress: Progress) -> Recount:
+    """What the closed facts of all ledgers add; arrays of them stay small."""
+    found = Recount.empty()
+    partitions = [
+        (ledger, *row)
+        for ledger in LEDGERS
+        for row in await reader.fetch(_PARTITIONS, f"public.{ledger}_events_closed", _NO_BOUND)
+    ]
+    pages_of_all = sum(pages for *_, pages in partitions)
+    done = 0
+    for ledger, relation, bound, pages in partitions:
+        query = _PORTION.format(ledger=ledger, bound=bound)
+        for first in range(0, pages, _PORTION_PAGES):
+            last = first + _PORTION_PAGES
+            await _read(reader.portions(query, relation, (first, 0), (last, 0)), found)
+            done += min(_PORTION_PAGES, pages - first)
+            progress(done, pages_of_all)
+    return found
+
+
+async def _read(rows: AsyncIterator[list[Row]], into: Recount) -> Recount:
+    async for portion in rows:
+        for row in portion:
+            into.add(row)
+    return into
+
+
+async def ids_of_open(reader: Reader) -> dict[str, list[int]]:
+    """The ids of the open facts, by ledger."""
+    return {
+        ledger: (await reader.fetch(_OPEN_IDS.format(ledger=ledger)))[0][0] for ledger in LEDGERS
+    }
+
+
+async def repeated(reader: Reader, open_ids: Mapping[str, Sequence[int]]) -> list[Difference]:
+    """Facts that are in the ledger more than once: counted twice, they would still add up."""
+    found = []
+    for ledger, ids in open_ids.items():
+        still_open = set(ids)
+        for event, n in await reader.fetch(_REPEATED.format(ledger=ledger), ids):
+            where = "open and closed" if event in still_open else "closed"
+            its = {"event_id": str(event)}
+            found.append(Difference("unique", f"{ledger}_events", its, where, "1", str(n)))
+    return found

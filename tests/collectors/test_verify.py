@@ -1,0 +1,377 @@
+"""Verification is clean after anything that may happen, and finds whatever may not."""
+
+import random
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from ains.metrics import database_collectors
+from collectors.verify import Difference, Report, Unverifiable, verify
+from collectors.verify.definition import FAMILIES
+from tests.collectors.test_torture import one_change
+from tests.support.rows import add_agent, add_task
+
+
+async def verified(db: asyncpg.Connection) -> Report:
+    return await verify(db, database_collectors())
+
+
+async def busy(db: asyncpg.Connection, seed: int = 1, changes: int = 150) -> None:
+    """Tasks, chains and webhooks that live through something."""
+    rng = random.Random(seed)
+    for number in range(3):
+        await add_agent(db, f"a{number + 1}")
+    for _ in range(changes):
+        await one_change(db, rng)
+    await db.execute("""
+        INSERT INTO task_chains (chain_id, name, client_id, total_steps)
+        SELECT gen_random_uuid(), 'n', 'c', 1 FROM generate_series(1, 6);
+        INSERT INTO chain_steps (chain_id, step_index, task_type, capability_required)
+        SELECT chain_id, 0, 't', 'x' FROM task_chains;
+        INSERT INTO webhooks (webhook_id, agent_id, url, host, events, secret)
+        VALUES (gen_random_uuid(), 'a1', 'http://a', 'a', '{task.created}', 's');
+        INSERT INTO webhook_deliveries (webhook_id, host, event_type, subject_id, payload)
+        SELECT webhook_id, 'a', 'task.created', gen_random_uuid(), '{}'
+          FROM webhooks, generate_series(1, 5);
+        INSERT INTO webhook_attempts (delivery_id, attempted_at, duration_us, outcome)
+        SELECT delivery_id, now(), 100000 * row_number() OVER (), 'success'
+          FROM webhook_deliveries LIMIT 3;
+        UPDATE webhook_deliveries SET status = 'success'
+         WHERE delivery_id IN (SELECT delivery_id FROM webhook_attempts);
+        UPDATE task_chains SET status = 'RUNNING', started_at = now() - interval '45 s'
+         WHERE chain_id IN (SELECT chain_id FROM task_chains LIMIT 3);
+        UPDATE task_chains SET status = 'FAILED' WHERE status = 'RUNNING'
+    """)
+
+
+async def fold(db: asyncpg.Connection) -> None:
+    while await db.fetchval("SELECT metrics.fold(100)"):
+        pass
+
+
+async def facts(db: asyncpg.Connection) -> int:
+    """How many facts the ledgers have."""
+    number: int = await db.fetchval(
+        "SELECT (SELECT count(*) FROM task_events) + (SELECT count(*) FROM chain_events)"
+        " + (SELECT count(*) FROM webhook_events)"
+    )
+    return number
+
+
+@asynccontextmanager
+async def role(
+    db: asyncpg.Connection, database_url: str, *grants: str
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of a role that may do no more than this."""
+    name = f"verifier_{random.SystemRandom().randrange(10**9)}"
+    await db.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'p'")
+    for grant in grants:
+        await db.execute(f"GRANT {grant} TO {name}")
+    connection = await asyncpg.connect(database_url, user=name, password="p")
+    try:
+        yield connection
+    finally:
+        await connection.close()
+        await db.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+async def test_clean_when_empty(db: asyncpg.Connection) -> None:
+    report = await verified(db)
+    assert report.differences == []
+    assert (report.facts, report.series, report.skipped) == (0, 0, [])
+
+
+@pytest.mark.parametrize("folded", [False, True], ids=["all open", "half folded"])
+async def test_clean_whatever_happened(db: asyncpg.Connection, folded: bool) -> None:
+    await busy(db)
+    if folded:
+        await db.execute("SELECT metrics.fold(100)")
+    report = await verified(db)
+    assert report.differences == []
+    assert report.facts == await facts(db)
+    assert (report.open_facts < report.facts) == folded
+    assert report.series > 50
+
+
+async def test_clean_after_rows_were_deleted_and_history_pruned(db: asyncpg.Connection) -> None:
+    await busy(db)
+    await fold(db)
+    await db.execute("DELETE FROM tasks; DELETE FROM task_chains; DELETE FROM agents")
+    async with db.transaction():
+        await db.execute("""
+            SELECT metrics.add_pruned(
+                ARRAY(SELECT ROW (e.*)::task_events_open FROM task_events_closed AS e
+                       ORDER BY event_id LIMIT 100), '{}', '{}');
+            DELETE FROM task_events_closed
+             WHERE event_id IN (SELECT event_id FROM task_events_closed ORDER BY event_id LIMIT 100)
+        """)
+    report = await verified(db)
+    assert report.differences == []
+
+
+async def test_portions_and_partitions_are_counted_once_each(
+    db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collectors.verify.facts._PORTION_PAGES", 2)
+    await db.execute("""
+        CREATE TABLE task_events_closed_past PARTITION OF task_events_closed
+        FOR VALUES FROM ('2001-01-01') TO ('2002-01-01')
+    """)
+    await busy(db)
+    await fold(db)
+    await db.execute("""
+        UPDATE task_events_closed SET at = '2001-06-01' WHERE event_id % 3 = 0
+    """)
+    report = await verified(db)
+    assert [d for d in report.differences if d.part != "first_at"] == []
+    assert report.facts == await facts(db)
+
+
+async def test_clean_with_capped_labels(db: asyncpg.Connection) -> None:
+    await db.execute("UPDATE metrics.settings SET label_limit = 2")
+    await busy(db, changes=40)
+    await fold(db)
+    for number in range(4):
+        await add_task(db, task_type=f"late-{number}", client_id=f"late-{number}")
+        await fold(db)
+    await add_task(db, task_type="last", client_id="last")
+    shown = await db.fetchval(
+        "SELECT sum(value) FROM metrics.ains_tasks_created_total WHERE task_type = 'other'"
+    )
+    assert shown == 5
+    assert (await verified(db)).differences == []
+
+
+def of_check(report: Report, check: str) -> list[Difference]:
+    return [d for d in report.differences if d.check == check]
+
+
+DAMAGE = {
+    "changed total": (
+        (
+            "UPDATE metrics.totals SET n = n + 1 WHERE (family, label_1, label_2) IN ("
+            "SELECT family, label_1, label_2 FROM metrics.totals"
+            " WHERE family = 'ains_tasks_created_total' LIMIT 1)"
+        ),
+        "ledger",
+        "ains_tasks_created_total",
+    ),
+    "changed sum": (
+        "UPDATE metrics.totals SET sum_us = sum_us + 1 WHERE family = 'ains_task_queue_seconds'",
+        "ledger",
+        "ains_task_queue_seconds",
+    ),
+    "changed first fact": (
+        "UPDATE metrics.totals SET first_at = first_at - interval '1 s'",
+        "ledger",
+        "ains_tasks_completed_total",
+    ),
+    "lost row": (
+        (
+            "DELETE FROM task_events_closed WHERE event_id = ("
+            "SELECT min(event_id) FROM task_events_closed WHERE event = 'created')"
+        ),
+        "ledger",
+        "ains_tasks_created_total",
+    ),
+    "doubled row": (
+        "INSERT INTO webhook_events_closed SELECT * FROM webhook_events_closed LIMIT 1",
+        "unique",
+        "webhook_events",
+    ),
+    "open and closed": (
+        "INSERT INTO chain_events_open SELECT * FROM chain_events_closed LIMIT 1",
+        "unique",
+        "chain_events",
+    ),
+    "gauge in the totals": (
+        "UPDATE metrics.totals SET n = n - 1 WHERE family = 'ains_tasks_in_queue'",
+        "state",
+        "ains_tasks_in_queue",
+    ),
+    "counter below its rows": (
+        "UPDATE metrics.totals SET n = n - 1000 WHERE family = 'ains_chains_total'",
+        "state",
+        "ains_chains_total",
+    ),
+    "triggers off": (
+        (
+            "ALTER TABLE tasks DISABLE TRIGGER USER;"
+            "DELETE FROM tasks WHERE status = 'PENDING';"
+            "ALTER TABLE tasks ENABLE TRIGGER USER"
+        ),
+        "state",
+        "ains_tasks_in_queue",
+    ),
+    "wrong view": (
+        (
+            "CREATE OR REPLACE VIEW metrics.ains_tasks_cancelled_total AS"
+            " SELECT s.label_1 AS task_type, s.n + 1 AS value FROM metrics.series AS s"
+            " WHERE s.family = 'ains_tasks_cancelled_total'"
+        ),
+        "view",
+        "ains_tasks_cancelled_total",
+    ),
+    "lost view": (
+        "DROP VIEW metrics.ains_tasks_reopened_total",
+        "view",
+        "ains_tasks_reopened_total",
+    ),
+    "families that disagree": (
+        "UPDATE metrics.totals SET n = n + 1 WHERE family = 'ains_tasks_completed_total'",
+        "invariant",
+        "durations of completed tasks = tasks completed, of 't0'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "check", "family"), DAMAGE.values(), ids=DAMAGE)
+async def test_finds(db: asyncpg.Connection, statement: str, check: str, family: str) -> None:
+    await busy(db)
+    await fold(db)
+    await db.execute(statement)
+    report = await verified(db)
+    assert family in {d.family for d in of_check(report, check)}, report.differences
+
+
+async def test_both_definitions_know_the_same_families(db: asyncpg.Connection) -> None:
+    source = await db.fetchval(
+        "SELECT string_agg(prosrc, '') FROM pg_proc WHERE proname LIKE '%_contributions'"
+    )
+    assert set(re.findall(r"'(ains_\w+)'", source)) == FAMILIES
+
+
+async def redefine(db: asyncpg.Connection, function: str, *changes: tuple[str, str]) -> None:
+    source = await db.fetchval("SELECT pg_get_functiondef($1::regproc)", function)
+    for old, new in changes:
+        assert old in source
+        source = source.replace(old, new, 1)
+    await db.execute(source)
+
+
+async def test_finds_a_fold_that_leaves_one_contribution_out(db: asyncpg.Connection) -> None:
+    await redefine(
+        db,
+        "metrics.fold",
+        ("ON CONFLICT", "WHERE c.family <> 'ains_tasks_failed_total' ON CONFLICT"),
+    )
+    await busy(db)
+    await fold(db)
+    report = await verified(db)
+    assert {d.family for d in of_check(report, "ledger")} == {"ains_tasks_failed_total"}
+
+
+@pytest.mark.parametrize(
+    ("change", "family"),
+    [
+        (("WHERE e.event = 'cancelled'", "WHERE e.reason = ''"), "ains_tasks_cancelled_total"),
+        (("width_bucket(value_us - 1", "width_bucket(value_us"), "ains_chain_duration_seconds"),
+    ],
+    ids=["wrong event", "bounds left out of their buckets"],
+)
+async def test_finds_a_wrong_definition_though_everything_agrees_with_it(
+    db: asyncpg.Connection, change: tuple[str, str], family: str
+) -> None:
+    function = "metrics.bucket" if "bucket" in change[0] else "metrics.task_contributions"
+    await redefine(db, function, change)
+    await busy(db)
+    await db.execute(
+        "INSERT INTO task_chains (chain_id, name, client_id, total_steps, status, started_at,"
+        " completed_at) VALUES (gen_random_uuid(), 'n', 'c', 1, 'COMPLETED', now(),"
+        " now() + interval '30 s')"
+    )
+    await fold(db)
+    report = await verified(db)
+    assert of_check(report, "ledger") == of_check(report, "series") == []
+    assert {d.family for d in of_check(report, "definition")} >= {family}
+
+
+@pytest.mark.parametrize("first", ["totals", "delete"])
+async def test_finds_a_fold_in_two_transactions_that_was_killed_in_between(
+    db: asyncpg.Connection, database_url: str, first: str
+) -> None:
+    """What `metrics.fold` would be without its one transaction."""
+    await busy(db)
+    await fold(db)
+    await busy_again(db)
+    broken = await asyncpg.connect(database_url)
+    if first == "totals":
+        await broken.execute("""
+            INSERT INTO metrics.totals AS t
+                (family, label_1, label_2, bucket, n, sum_us, first_at, generation)
+            SELECT family, label_1, label_2, bucket, n, sum_us, first_at, 99 FROM metrics.task_tail
+                ON CONFLICT (family, label_1, label_2, bucket) DO UPDATE
+               SET n = t.n + excluded.n, sum_us = t.sum_us + excluded.sum_us
+        """)
+    else:
+        await broken.execute("""
+            WITH gone AS (DELETE FROM task_events_open RETURNING *)
+            INSERT INTO task_events_closed SELECT * FROM gone
+        """)
+    # Here the other half would follow.
+    await db.execute("SELECT pg_terminate_backend($1)", broken.get_server_pid())
+    report = await verified(db)
+    assert len(of_check(report, "ledger")) > 5
+    assert of_check(report, "state")
+
+
+async def busy_again(db: asyncpg.Connection) -> None:
+    rng = random.Random(7)
+    for _ in range(30):
+        await one_change(db, rng)
+
+
+async def test_works_for_a_role_that_sees_no_tasks(
+    db: asyncpg.Connection, database_url: str
+) -> None:
+    await busy(db)
+    await db.execute("SELECT metrics.fold(200)")
+    ledgers = ", ".join(
+        f"{kind}_events_{part}"
+        for kind in ("task", "chain", "webhook")
+        for part in ("open", "closed")
+    )
+    grants = (
+        f"SELECT ON {ledgers}",
+        "USAGE ON SCHEMA metrics",
+        "SELECT ON ALL TABLES IN SCHEMA metrics",
+    )
+    async with role(db, database_url, *grants, "SELECT ON SEQUENCE metrics.rotations") as verifier:
+        report = await verified(verifier)
+        assert report.differences == []
+        assert report.facts > 100
+        assert len(report.skipped) == 6
+        await db.execute("UPDATE metrics.totals SET n = n + 1")
+        assert of_check(await verified(verifier), "ledger")
+
+
+async def test_says_so_when_it_may_not_read(db: asyncpg.Connection, database_url: str) -> None:
+    async with role(db, database_url, "USAGE ON SCHEMA metrics") as nobody:
+        with pytest.raises(Unverifiable, match="task_events_closed"):
+            await verified(nobody)
+
+
+async def test_nobody_waits_for_a_verification_to_rotate_or_fold(
+    db: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locks on the open parts end long before the closed facts have been read."""
+    await busy(db)
+    await db.execute("SELECT metrics.fold(100)")
+    other = await asyncpg.connect(database_url)
+    rotated = []
+
+    async def rotate(*_: object) -> list[Difference]:
+        rotated.append(await other.fetchval("SELECT metrics.rotate()"))
+        await busy_again(other)
+        return []
+
+    monkeypatch.setattr("collectors.verify.state.against_tables", rotate)
+    try:
+        report = await verified(db)
+    finally:
+        await other.close()
+    assert rotated == [True]
+    assert report.differences == []
