@@ -48,7 +48,8 @@ class DatabaseUrl:
         try:
             parts = urlsplit(url)
             valid = parts.scheme in {"postgres", "postgresql"}
-            parts.port  # noqa: B018 - reading it is what checks it
+            for host in parts.netloc.rpartition("@")[2].split(","):  # a primary and its standbys
+                urlsplit(f"//{host}").port  # noqa: B018 - reading it is what checks it
         except ValueError:
             valid = False
         if not valid:

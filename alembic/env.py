@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
+import asyncpg
 from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from ains.db.migrations import LOCK_KEY, renew_grants, sqlalchemy_url
+from ains.db.migrations import LOCK_KEY, renew_grants
+from ains.settings import DatabaseUrl
 
 config = context.config
 
@@ -30,8 +33,13 @@ def _migrate(connection: Connection) -> None:
 
 
 async def _online(url: str) -> None:
+    async def connect(**options: Any) -> asyncpg.Connection:
+        # By asyncpg, as the service does: SQLAlchemy knows no URL with several hosts.
+        return await asyncpg.connect(url, **options)
+
     engine = create_async_engine(
-        sqlalchemy_url(url),
+        "postgresql+asyncpg://",
+        async_creator=connect,
         poolclass=NullPool,
         # Named statements would collide behind a pooler.
         connect_args={
@@ -57,4 +65,4 @@ else:
         raise SystemExit(
             "Set AINS_DATABASE_URL, or use `ains migrate`, which also knows the embedded database."
         )
-    asyncio.run(_online(str(database_url)))
+    asyncio.run(_online(DatabaseUrl(database_url).reveal()))

@@ -56,10 +56,21 @@ def head() -> str:
 
 
 async def current(connection: asyncpg.Connection) -> str | None:
-    """The revision of a database, None when it was never migrated."""
+    """The revision of a database, None when it was never migrated.
+
+    Raises:
+        DatabaseUnavailable: this role may not look.
+    """
     if await connection.fetchval("SELECT to_regclass('public.ains_schema_version')") is None:
         return None
-    revision = await connection.fetchval("SELECT version_num FROM public.ains_schema_version")
+    user = await connection.fetchval("SELECT current_user")
+    try:
+        revision = await connection.fetchval("SELECT version_num FROM public.ains_schema_version")
+    except asyncpg.InsufficientPrivilegeError:
+        raise DatabaseUnavailable(
+            f"The role {user} may not read the tables of AINS. Make it a member of the role that "
+            f"may: GRANT ains_app TO {user}; `ains migrate --roles` makes that one."
+        ) from None
     return None if revision is None else str(revision)
 
 
@@ -84,13 +95,7 @@ async def upgrade(dsn: str) -> str | None:
             )
         async with connection.transaction():
             user = await connection.fetchval("SELECT current_user")
-            try:
-                before = await current(connection)
-            except asyncpg.InsufficientPrivilegeError:
-                raise DatabaseUnavailable(
-                    f"The role {user} may not read the tables of AINS. Make it a member of the "
-                    f"role that may: GRANT ains_app TO {user}; `ains migrate --roles` makes that."
-                ) from None
+            before = await current(connection)
     finally:
         await connection.close()
     if before == head():
@@ -157,11 +162,6 @@ def _run_alembic(dsn: str) -> None:
     config.attributes["database_url"] = dsn
     with _ALEMBIC:
         command.upgrade(config, "head")
-
-
-def sqlalchemy_url(dsn: str) -> str:
-    """The same database as SQLAlchemy spells it: ``postgresql+asyncpg://…``."""
-    return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql+asyncpg://", dsn)
 
 
 def run_scripts(revision: str) -> None:

@@ -164,6 +164,13 @@ def test_a_url_may_name_sqlalchemy_s_driver() -> None:
     assert url == DatabaseUrl("postgresql://joe:pw@db/x")
 
 
+def test_database_url_may_name_standbys() -> None:
+    url = DatabaseUrl("postgresql://joe:pw@a:5432,b,[::1]:5433/x?target_session_attrs=read-write")
+    assert str(url) == "postgresql://joe:***@a:5432,b,[::1]:5433/x?target_session_attrs=read-write"
+    with pytest.raises(ValueError, match="must be a URL"):
+        DatabaseUrl("postgresql://joe:pw@a:5432,b:x/x")
+
+
 def test_settings_cannot_be_changed() -> None:
     settings: Any = Settings.load()
     with pytest.raises(ValidationError):
