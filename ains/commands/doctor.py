@@ -14,6 +14,7 @@ from typing import Final
 import click
 
 from ains import __version__, logs
+from ains.commands import doctor_scrapes
 from ains.commands.database import data_dir, database
 from ains.commands.doctor_database import examine
 from ains.commands.findings import Finding, note, ok, problem, show
@@ -108,6 +109,8 @@ async def _database(settings: Settings) -> bool:
         async with database(settings, create=False) as source:
             async for finding in examine(source):
                 wrong |= show([finding])
+            if settings.metrics_database_url is not None:
+                wrong |= show([await doctor_scrapes.examine(source)])
     except EmbeddedError as error:
         return show([problem(str(error), "Or name a server with AINS_DATABASE_URL.")])
     except click.ClickException as error:

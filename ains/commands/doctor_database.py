@@ -53,6 +53,10 @@ async def examine(source: Source) -> AsyncIterator[Finding]:
         pooled = await is_pooled(connection)
         async with connection.transaction():
             revision = await migrations.current(connection)
+    except AinsError as error:
+        what, _, advice = error.detail.partition(". ")
+        yield problem(f"{what}.", advice)
+        return
     finally:
         await connection.close()
     if version.major < migrations.OLDEST_SERVER:

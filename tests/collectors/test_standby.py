@@ -9,20 +9,26 @@ import asyncpg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ains.db.migrations import upgrade
+from ains.commands import doctor_scrapes
+from ains.commands.database import Source
+from ains.db.migrations import grant_roles, upgrade
+from ains.metrics import database_collectors
+from ains.settings import Settings
 from collectors.agents import AgentCollector
 from collectors.chains import ChainCollector
 from collectors.connection import pool_maker
 from collectors.reader import Reader
 from collectors.scrape import Scraper
 from collectors.tasks import TaskCollector, TaskData
+from collectors.verify import verify
 from collectors.webhooks import WebhookCollector
 from tests.support.cluster import Cluster, cluster, standby_of
 from tests.support.databases import eventually
+from tests.support.history import add_history
 from tests.support.rows import add_agent
 from tests.support.scraped import Values, scrape, total, values
 from tests.support.scraping import ALL, succeeded
-from tests.support.serving import serving
+from tests.support.serving import ains, serving
 
 LAG = "ains_scrape_database_replication_lag_seconds"
 SOME_TASKS = """
@@ -240,3 +246,50 @@ async def test_service_goes_on_without_the_replica_it_scrapes(primary: Cluster) 
             return total(found, "ains_tasks_created_total", task_type="later") == 1
 
         await eventually(later)
+
+
+async def test_doctor_tells_of_the_replica_and_of_a_role_that_lacks_rights(
+    primary: Cluster, standby: Cluster
+) -> None:
+    await grant_roles(primary.dsn)
+    await primary.execute(
+        "CREATE ROLE stranger LOGIN", "CREATE ROLE reader LOGIN IN ROLE ains_scraper"
+    )
+    await standby.wait_for_replay_of(primary)
+
+    async def told(scrapes: str) -> tuple[str, str]:
+        settings = Settings.load(database_url=primary.dsn, metrics_database_url=scrapes)
+        finding = await doctor_scrapes.examine(Source(settings, primary.dsn, None))
+        return finding.level, finding.text
+
+    reader = standby.url("ains", "reader")
+    assert await told(reader) == ("ok", f"Scrapes read {reader}")
+    stranger = standby.url("ains", "stranger")
+    level, text = await told(stranger)
+    assert level == "problem"
+    assert f"Scrapes of {stranger} miss tasks, agents, chains, webhooks: permission" in text
+    done = await asyncio.to_thread(
+        ains, "doctor", database_url=primary.url("ains", "reader"), metrics_database_url=stranger
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "problem The role reader may not read the tables of AINS." in done.stdout
+    assert "problem Scrapes of" in done.stdout
+    await standby.stop()
+    try:
+        level, text = await told(reader)
+        assert (level, f"{reader} miss everything: " in text) == ("problem", True)
+    finally:
+        await standby.start()
+
+
+async def test_replica_verifies(primary: Cluster, standby: Cluster) -> None:
+    db = await asyncpg.connect(primary.dsn)
+    await add_history(db)
+    await db.execute("SELECT metrics.fold()")
+    await add_history(db)
+    await db.close()
+    await standby.wait_for_replay_of(primary)
+    db = await asyncpg.connect(standby.dsn)
+    report = await verify(db, database_collectors())
+    await db.close()
+    assert (report.standby, report.differences) == (True, [])
