@@ -8,7 +8,6 @@ import asyncpg
 import pytest
 
 from ains.db import migrations
-from ains.db.embedded.binaries import installed_majors
 from ains.errors import DatabaseUnavailable
 from tests.support.cluster import cluster
 from tests.support.databases import Databases, as_user
@@ -187,8 +186,8 @@ async def test_service_that_may_not_migrate_says_who_may_and_waits(databases: Da
             assert "Traceback" not in server.output
 
 
-@pytest.mark.parametrize("major", sorted({15, *list(installed_majors())[:1]}))
-async def test_owner_who_is_no_superuser_makes_and_lends_the_roles(major: int) -> None:
+@pytest.mark.parametrize("major", [15, None], ids=["15", "newest"])
+async def test_owner_who_is_no_superuser_makes_and_lends_the_roles(major: int | None) -> None:
     """As on a managed server; since PostgreSQL 16 CREATEROLE extends to one's own roles only."""
     async with cluster(major) as server:
         await server.execute(

@@ -58,20 +58,18 @@ class Cluster:
         """Leads ``user`` to ``database``."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
-    def run(self, program: str, *arguments: str, check: bool = True) -> str:
-        """Run one of PostgreSQL's programs as the account that the server runs as."""
-        done: subprocess.CompletedProcess[str] = subprocess.run(
+    def run(self, program: str, *arguments: str, given: bytes = b"") -> bytes:
+        """Run one of PostgreSQL's programs as the server's account; returns what it printed."""
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
             [self.binaries.program(program), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            input=given,
+            capture_output=True,
             check=False,
             cwd="/",
             timeout=60,
             **process_options(self._account),
         )
-        assert done.returncode == 0 or not check, done.stdout
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
         return done.stdout
 
     async def start(self) -> None:
