@@ -61,9 +61,10 @@ async def current(connection: asyncpg.Connection) -> str | None:
     Raises:
         DatabaseUnavailable: this role may not look.
     """
-    if await connection.fetchval("SELECT to_regclass('public.ains_schema_version')") is None:
+    version_table = "to_regclass('public.ains_schema_version')"
+    user, table = await connection.fetchrow(f"SELECT current_user, {version_table}::text")
+    if table is None:
         return None
-    user = await connection.fetchval("SELECT current_user")
     try:
         revision = await connection.fetchval("SELECT version_num FROM public.ains_schema_version")
     except asyncpg.InsufficientPrivilegeError:
@@ -77,7 +78,7 @@ async def current(connection: asyncpg.Connection) -> str | None:
 async def upgrade(dsn: str) -> str | None:
     """Migrate the database to :func:`head`, and return the revision it had before.
 
-    Costs one short query when there is nothing to do, and needs no rights but those of
+    Costs a few short queries when there is nothing to do, and needs no rights but those of
     ``ains_app`` then. Processes that call it at the same time wait for each other.
 
     Raises:
