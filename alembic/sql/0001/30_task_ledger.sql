@@ -43,7 +43,7 @@ COMMENT ON VIEW public.task_events IS
     'Everything that happened to tasks, one row per transition. SELECT * FROM task_events WHERE task_id = ... ORDER BY at, event_id.';
 
 COMMENT ON COLUMN public.task_events_open.event_id IS 'Orders facts of the same instant; gaps are normal.';
-COMMENT ON COLUMN public.task_events_open.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.task_events_open.at IS 'When it was written: the order of a task''s facts, also of transactions that waited for each other.';
 COMMENT ON COLUMN public.task_events_open.event IS 'created, assigned, started, completed, failed, retried, requeued, cancelled, reopened, reprioritised, blocked or unblocked.';
 COMMENT ON COLUMN public.task_events_open.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events_open.task_type IS 'Label, as it was then.';
@@ -60,7 +60,7 @@ COMMENT ON COLUMN public.task_events_open.duration_us IS 'Execution time of the 
 COMMENT ON COLUMN public.task_events_open.queue_us IS 'Time in the queue in microseconds, when this assigned it.';
 
 COMMENT ON COLUMN public.task_events_closed.event_id IS 'Orders facts of the same instant; gaps are normal.';
-COMMENT ON COLUMN public.task_events_closed.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.task_events_closed.at IS 'When it was written: the order of a task''s facts, also of transactions that waited for each other.';
 COMMENT ON COLUMN public.task_events_closed.event IS 'created, assigned, started, completed, failed, retried, requeued, cancelled, reopened, reprioritised, blocked or unblocked.';
 COMMENT ON COLUMN public.task_events_closed.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events_closed.task_type IS 'Label, as it was then.';
@@ -77,7 +77,7 @@ COMMENT ON COLUMN public.task_events_closed.duration_us IS 'Execution time of th
 COMMENT ON COLUMN public.task_events_closed.queue_us IS 'Time in the queue in microseconds, when this assigned it.';
 
 COMMENT ON COLUMN public.task_events.event_id IS 'Orders facts of the same instant; gaps are normal.';
-COMMENT ON COLUMN public.task_events.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.task_events.at IS 'When it was written: the order of a task''s facts, also of transactions that waited for each other.';
 COMMENT ON COLUMN public.task_events.event IS 'created, assigned, started, completed, failed, retried, requeued, cancelled, reopened, reprioritised, blocked or unblocked.';
 COMMENT ON COLUMN public.task_events.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events.task_type IS 'Label, as it was then.';
@@ -100,61 +100,84 @@ $$;
 COMMENT ON FUNCTION public.microseconds(interval) IS
     'Length in whole microseconds, never negative (a clock may have jumped). Sums of integers never shrink, sums of floats may.';
 
-CREATE FUNCTION public.task_event_name(from_status text, to_status text, is_retry boolean) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE to_status
-        WHEN 'PENDING' THEN CASE
-            WHEN from_status = '' THEN 'created'
-            WHEN from_status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN 'reopened'
-            WHEN is_retry THEN 'retried'
-            ELSE 'requeued' END
-        WHEN 'ASSIGNED' THEN 'assigned'
-        WHEN 'ACTIVE' THEN 'started'
-        ELSE lower(to_status)
-    END
-$$;
-COMMENT ON FUNCTION public.task_event_name(text, text, boolean) IS
-    'What the ledger calls a transition from one status to another.';
-
+-- THE definition of the facts of a change, as of a new task (no old status) or of a changed one.
 -- A task always enters through PENDING, and leaves an end state through PENDING: a row inserted as
 -- COMPLETED is created and then completed, one updated from COMPLETED to FAILED is reopened and then
 -- failed. So every sum over the ledger balances, whatever somebody writes.
--- Planning anew at each call, which arrays as parameters lead to, took a third of a transition's time; what
--- the triggers call inherits the setting.
+CREATE FUNCTION public.task_facts(
+    moment timestamptz, task_id uuid, task_type text, client_id text, agent_id text, reason text, retry integer,
+    old_status text, new_status text, old_priority smallint, new_priority smallint, was_blocked boolean, is_blocked boolean,
+    queued_at timestamptz, assigned_at timestamptz, started_at timestamptz, completed_at timestamptz
+)
+RETURNS TABLE (
+    at timestamptz, event text, fact_task_id uuid, fact_task_type text, fact_client_id text, fact_agent_id text,
+    fact_reason text, fact_retry integer, from_status text, to_status text, from_priority smallint, to_priority smallint,
+    blocked_change smallint, duration_us bigint, queue_us bigint
+)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT moment,
+           CASE s.to_status
+               WHEN s.from_status
+               THEN CASE WHEN was_blocked = is_blocked THEN 'reprioritised' WHEN is_blocked THEN 'blocked' ELSE 'unblocked' END
+               WHEN 'PENDING'
+               THEN CASE WHEN s.from_status = '' THEN 'created'
+                         WHEN s.from_status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN 'reopened'
+                         WHEN retry > 0 THEN 'retried'
+                         ELSE 'requeued' END
+               WHEN 'ASSIGNED' THEN 'assigned'
+               WHEN 'ACTIVE' THEN 'started'
+               ELSE lower(s.to_status)
+           END,
+           task_id, task_type, client_id,
+           CASE WHEN s.from_status = '' THEN '' ELSE agent_id END,
+           CASE WHEN s.to_status = 'FAILED' OR retry > 0 AND s.to_status = 'PENDING' AND s.from_status IN ('ASSIGNED', 'ACTIVE')
+                THEN reason ELSE '' END,
+           CASE WHEN s.to_status = 'PENDING' THEN retry ELSE 0 END,
+           s.from_status, s.to_status,
+           CASE WHEN s.from_status = old_status THEN old_priority ELSE new_priority END, new_priority,
+           ((s.to_status = 'PENDING' AND is_blocked)::integer
+               - (s.from_status = 'PENDING' AND CASE WHEN old_status = 'PENDING' THEN was_blocked ELSE is_blocked END)::integer
+           )::smallint,
+           CASE WHEN s.to_status = 'COMPLETED' OR s.to_status = 'FAILED' AND started_at IS NOT NULL
+                THEN coalesce(public.microseconds(coalesce(completed_at, now()) - started_at), 0) END,
+           CASE WHEN s.from_status = 'PENDING' AND s.to_status = 'ASSIGNED'
+                THEN public.microseconds(coalesce(assigned_at, now()) - queued_at) END
+      FROM unnest(
+               CASE WHEN new_status <> 'PENDING' AND old_status IN ('', 'COMPLETED', 'FAILED', 'CANCELLED')
+                    THEN ARRAY[old_status, 'PENDING'] ELSE ARRAY[old_status] END,
+               CASE WHEN new_status <> 'PENDING' AND old_status IN ('', 'COMPLETED', 'FAILED', 'CANCELLED')
+                    THEN ARRAY['PENDING', new_status] ELSE ARRAY[new_status] END
+           ) AS s (from_status, to_status)
+$$;
+
+COMMENT ON FUNCTION public.task_facts IS
+    'The facts of one change of a task: one, or two when it passes through PENDING. A new task has the old status ''''.';
+
 CREATE FUNCTION public.tasks_ledger_insert() RETURNS trigger
 LANGUAGE plpgsql
+-- Planning anew at each call, which arrays as parameters lead to, took a third of a transition's time; what
+-- the triggers call inherits the setting.
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    facts public.task_events_open[];
+    moment timestamptz := clock_timestamp();
+    facts  public.task_events_open[];
+    done   boolean;
 BEGIN
     WITH written AS (
         INSERT INTO public.task_events_open
             (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
              from_priority, to_priority, blocked_change, duration_us, queue_us)
-        SELECT now(),
-               public.task_event_name(s.from_status, s.to_status, false),
-               n.task_id, n.task_type, n.client_id,
-               CASE WHEN s.to_status = 'PENDING' THEN '' ELSE coalesce(n.assigned_agent_id, n.last_agent_id, '') END,
-               CASE WHEN s.to_status = 'FAILED' THEN coalesce(n.failure_reason, 'unknown') ELSE '' END,
-               0,
-               s.from_status, s.to_status,
-               n.priority, n.priority,
-               CASE WHEN NOT n.is_blocked THEN 0 WHEN s.to_status = 'PENDING' THEN 1 ELSE -1 END,
-               CASE WHEN s.to_status = 'COMPLETED' OR s.to_status = 'FAILED' AND n.started_at IS NOT NULL
-                    THEN coalesce(public.microseconds(coalesce(n.completed_at, now()) - n.started_at), 0) END,
-               CASE WHEN s.to_status = 'ASSIGNED'
-                    THEN public.microseconds(coalesce(n.assigned_at, now()) - n.queued_at) END
+        SELECT f.*
           FROM new_rows AS n
-         CROSS JOIN LATERAL unnest(
-                   CASE WHEN n.status = 'PENDING' THEN ARRAY[''] ELSE ARRAY['', 'PENDING'] END,
-                   CASE WHEN n.status = 'PENDING' THEN ARRAY['PENDING'] ELSE ARRAY['PENDING', n.status] END
-               ) AS s (from_status, to_status)
-        RETURNING *
+         CROSS JOIN LATERAL public.task_facts(
+                   moment, n.task_id, n.task_type, n.client_id, coalesce(n.assigned_agent_id, n.last_agent_id, ''),
+                   coalesce(n.failure_reason, 'unknown'), 0, '', n.status, n.priority, n.priority, n.is_blocked, n.is_blocked,
+                   n.queued_at, n.assigned_at, n.started_at, n.completed_at) AS f
+        RETURNING task_events_open AS fact
     )
-    SELECT array_agg(ROW (w.*)::public.task_events_open) INTO facts FROM written AS w;
-    IF facts IS NOT NULL THEN
-        PERFORM public.task_consequences(facts);
-    END IF;
+    SELECT array_agg(w.fact) INTO facts FROM written AS w;
+    -- An assignment, which costs a tenth of a PERFORM.
+    done := facts IS NULL OR public.task_consequences(facts);
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION public.tasks_ledger_insert() IS 'Writes the facts of new tasks to the ledger.';
@@ -163,52 +186,33 @@ CREATE FUNCTION public.tasks_ledger_update() RETURNS trigger
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    facts public.task_events_open[];
+    moment timestamptz := clock_timestamp();
+    facts  public.task_events_open[];
+    done   boolean;
 BEGIN
     WITH written AS (
         INSERT INTO public.task_events_open
             (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
              from_priority, to_priority, blocked_change, duration_us, queue_us)
-        SELECT now(),
-               CASE WHEN s.from_status <> s.to_status
-                    THEN public.task_event_name(s.from_status, s.to_status, n.retry_count > o.retry_count)
-                    WHEN o.is_blocked <> n.is_blocked
-                    THEN CASE WHEN n.is_blocked THEN 'blocked' ELSE 'unblocked' END
-                    ELSE 'reprioritised' END,
-               n.task_id, n.task_type, n.client_id,
-               coalesce(n.assigned_agent_id, o.assigned_agent_id, n.last_agent_id, ''),
-               CASE WHEN s.to_status = 'FAILED'
-                    THEN CASE WHEN o.status = 'PENDING' AND n.failure_reason IS NOT DISTINCT FROM o.failure_reason
-                              THEN 'unknown' ELSE coalesce(n.failure_reason, 'unknown') END
-                    WHEN s.to_status = 'PENDING' AND s.from_status IN ('ASSIGNED', 'ACTIVE') AND n.retry_count > o.retry_count
-                    THEN coalesce(n.failure_reason, 'unknown')
-                    ELSE '' END,
-               CASE WHEN s.to_status = 'PENDING' AND n.retry_count > o.retry_count THEN n.retry_count ELSE 0 END,
-               s.from_status, s.to_status,
-               CASE WHEN s.from_status = o.status THEN o.priority ELSE n.priority END, n.priority,
-               (s.to_status = 'PENDING' AND n.is_blocked)::integer
-                   - (s.from_status = 'PENDING' AND CASE WHEN o.status = 'PENDING' THEN o.is_blocked ELSE n.is_blocked END)::integer,
-               CASE WHEN s.to_status = 'COMPLETED' OR s.to_status = 'FAILED' AND n.started_at IS NOT NULL
-                    THEN coalesce(public.microseconds(coalesce(n.completed_at, now()) - n.started_at), 0) END,
-               CASE WHEN s.from_status = 'PENDING' AND s.to_status = 'ASSIGNED'
-                    THEN public.microseconds(coalesce(n.assigned_at, now()) - n.queued_at) END
+        SELECT f.*
           -- FULL, since no nested loop can do it: the plan that suited one row is kept for ten thousand.
           FROM old_rows AS o
           FULL JOIN new_rows AS n ON n.task_id = o.task_id
-         CROSS JOIN LATERAL unnest(
-                   CASE WHEN o.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND n.status <> 'PENDING'
-                        THEN ARRAY[o.status, 'PENDING'] ELSE ARRAY[o.status] END,
-                   CASE WHEN o.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND n.status <> 'PENDING'
-                        THEN ARRAY['PENDING', n.status] ELSE ARRAY[n.status] END
-               ) AS s (from_status, to_status)
+         CROSS JOIN LATERAL public.task_facts(
+                   moment, n.task_id, n.task_type, n.client_id,
+                   coalesce(n.assigned_agent_id, o.assigned_agent_id, n.last_agent_id, ''),
+                   CASE WHEN o.status = 'PENDING' AND n.failure_reason IS NOT DISTINCT FROM o.failure_reason
+                        THEN 'unknown' ELSE coalesce(n.failure_reason, 'unknown') END,
+                   CASE WHEN n.retry_count > o.retry_count THEN n.retry_count ELSE 0 END,
+                   o.status, n.status, o.priority, n.priority, o.is_blocked, n.is_blocked,
+                   n.queued_at, n.assigned_at, n.started_at, n.completed_at) AS f
          WHERE o.status IS DISTINCT FROM n.status
             OR n.status = 'PENDING' AND (o.priority <> n.priority OR o.is_blocked <> n.is_blocked)
-        RETURNING *
+        RETURNING task_events_open AS fact
     )
-    SELECT array_agg(ROW (w.*)::public.task_events_open) INTO facts FROM written AS w;
-    IF facts IS NOT NULL THEN
-        PERFORM public.task_consequences(facts);
-    END IF;
+    SELECT array_agg(w.fact) INTO facts FROM written AS w;
+    -- An assignment, which costs a tenth of a PERFORM.
+    done := facts IS NULL OR public.task_consequences(facts);
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION public.tasks_ledger_update() IS 'Writes the transitions of changed tasks to the ledger.';
@@ -218,23 +222,23 @@ LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     facts public.task_events_open[];
+    done  boolean;
 BEGIN
     WITH written AS (
         INSERT INTO public.task_events_open
             (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
              from_priority, to_priority, blocked_change)
-        SELECT now(), 'cancelled', o.task_id, o.task_type, o.client_id,
+        SELECT clock_timestamp(), 'cancelled', o.task_id, o.task_type, o.client_id,
                coalesce(o.assigned_agent_id, o.last_agent_id, ''), 'deleted', 0,
                o.status, 'CANCELLED', o.priority, o.priority,
                -(o.status = 'PENDING' AND o.is_blocked)::integer
           FROM old_rows AS o
          WHERE o.status IN ('PENDING', 'ASSIGNED', 'ACTIVE')
-        RETURNING *
+        RETURNING task_events_open AS fact
     )
-    SELECT array_agg(ROW (w.*)::public.task_events_open) INTO facts FROM written AS w;
-    IF facts IS NOT NULL THEN
-        PERFORM public.task_consequences(facts);
-    END IF;
+    SELECT array_agg(w.fact) INTO facts FROM written AS w;
+    -- An assignment, which costs a tenth of a PERFORM.
+    done := facts IS NULL OR public.task_consequences(facts);
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION public.tasks_ledger_delete() IS

@@ -104,7 +104,7 @@ COMMENT ON TABLE public.chain_events_closed IS 'Chain ledger, closed part: histo
 COMMENT ON TABLE public.chain_events_closed_default IS 'Facts outside every partition made so far.';
 COMMENT ON VIEW public.chain_events IS 'Everything that happened to chains and their steps, one row per transition.';
 COMMENT ON COLUMN public.chain_events_open.event_id IS 'Orders facts of the same instant; gaps are normal.';
-COMMENT ON COLUMN public.chain_events_open.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.chain_events_open.at IS 'When it was written.';
 COMMENT ON COLUMN public.chain_events_open.subject IS 'chain or step.';
 COMMENT ON COLUMN public.chain_events_open.chain_id IS 'The chain; its row may be deleted by now.';
 COMMENT ON COLUMN public.chain_events_open.step_index IS 'The step, NULL for the chain itself.';
@@ -112,7 +112,7 @@ COMMENT ON COLUMN public.chain_events_open.from_status IS 'Status before, empty 
 COMMENT ON COLUMN public.chain_events_open.to_status IS 'Status after.';
 COMMENT ON COLUMN public.chain_events_open.duration_us IS 'Started to finished in microseconds, when this ended the chain.';
 COMMENT ON COLUMN public.chain_events_closed.event_id IS 'Orders facts of the same instant; gaps are normal.';
-COMMENT ON COLUMN public.chain_events_closed.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.chain_events_closed.at IS 'When it was written.';
 COMMENT ON COLUMN public.chain_events_closed.subject IS 'chain or step.';
 COMMENT ON COLUMN public.chain_events_closed.chain_id IS 'The chain; its row may be deleted by now.';
 COMMENT ON COLUMN public.chain_events_closed.step_index IS 'The step, NULL for the chain itself.';
@@ -120,7 +120,7 @@ COMMENT ON COLUMN public.chain_events_closed.from_status IS 'Status before, empt
 COMMENT ON COLUMN public.chain_events_closed.to_status IS 'Status after.';
 COMMENT ON COLUMN public.chain_events_closed.duration_us IS 'Started to finished in microseconds, when this ended the chain.';
 COMMENT ON COLUMN public.chain_events.event_id IS 'Orders facts of the same instant; gaps are normal.';
-COMMENT ON COLUMN public.chain_events.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.chain_events.at IS 'When it was written.';
 COMMENT ON COLUMN public.chain_events.subject IS 'chain or step.';
 COMMENT ON COLUMN public.chain_events.chain_id IS 'The chain; its row may be deleted by now.';
 COMMENT ON COLUMN public.chain_events.step_index IS 'The step, NULL for the chain itself.';
@@ -133,7 +133,7 @@ CREATE FUNCTION public.write_chain_fact(
 ) RETURNS void
 LANGUAGE sql AS $$
     INSERT INTO public.chain_events_open (at, subject, chain_id, step_index, from_status, to_status, duration_us)
-    VALUES (now(), $1, $2, $3, $4, $5, $6)
+    VALUES (clock_timestamp(), $1, $2, $3, $4, $5, $6)
 $$;
 COMMENT ON FUNCTION public.write_chain_fact(text, uuid, integer, text, text, bigint) IS 'Writes one fact to the chain ledger.';
 

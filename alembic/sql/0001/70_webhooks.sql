@@ -122,7 +122,7 @@ COMMENT ON TABLE public.webhook_events_closed IS 'Webhook ledger, closed part: h
 COMMENT ON TABLE public.webhook_events_closed_default IS 'Facts outside every partition made so far.';
 COMMENT ON VIEW public.webhook_events IS 'Everything that happened to deliveries: created, attempted, ended, redelivered, deleted.';
 COMMENT ON COLUMN public.webhook_events_open.event_id IS 'Orders facts of the same instant; gaps are normal.';
-COMMENT ON COLUMN public.webhook_events_open.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.webhook_events_open.at IS 'When it was written.';
 COMMENT ON COLUMN public.webhook_events_open.event IS 'created, attempted, ended, redelivered or deleted.';
 COMMENT ON COLUMN public.webhook_events_open.delivery_id IS 'The delivery; its row may be deleted by now.';
 COMMENT ON COLUMN public.webhook_events_open.event_type IS 'Label, for example task.completed.';
@@ -130,7 +130,7 @@ COMMENT ON COLUMN public.webhook_events_open.outcome IS 'Of an attempt: success,
 COMMENT ON COLUMN public.webhook_events_open.pending_change IS '+1 when it began to wait for an attempt, -1 when it ceased to, else 0.';
 COMMENT ON COLUMN public.webhook_events_open.duration_us IS 'Time of the HTTP attempt in microseconds.';
 COMMENT ON COLUMN public.webhook_events_closed.event_id IS 'Orders facts of the same instant; gaps are normal.';
-COMMENT ON COLUMN public.webhook_events_closed.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.webhook_events_closed.at IS 'When it was written.';
 COMMENT ON COLUMN public.webhook_events_closed.event IS 'created, attempted, ended, redelivered or deleted.';
 COMMENT ON COLUMN public.webhook_events_closed.delivery_id IS 'The delivery; its row may be deleted by now.';
 COMMENT ON COLUMN public.webhook_events_closed.event_type IS 'Label, for example task.completed.';
@@ -138,7 +138,7 @@ COMMENT ON COLUMN public.webhook_events_closed.outcome IS 'Of an attempt: succes
 COMMENT ON COLUMN public.webhook_events_closed.pending_change IS '+1 when it began to wait for an attempt, -1 when it ceased to, else 0.';
 COMMENT ON COLUMN public.webhook_events_closed.duration_us IS 'Time of the HTTP attempt in microseconds.';
 COMMENT ON COLUMN public.webhook_events.event_id IS 'Orders facts of the same instant; gaps are normal.';
-COMMENT ON COLUMN public.webhook_events.at IS 'When the transaction that did it began.';
+COMMENT ON COLUMN public.webhook_events.at IS 'When it was written.';
 COMMENT ON COLUMN public.webhook_events.event IS 'created, attempted, ended, redelivered or deleted.';
 COMMENT ON COLUMN public.webhook_events.delivery_id IS 'The delivery; its row may be deleted by now.';
 COMMENT ON COLUMN public.webhook_events.event_type IS 'Label, for example task.completed.';
@@ -150,9 +150,9 @@ CREATE FUNCTION public.webhook_deliveries_ledger_insert() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO public.webhook_events_open (at, event, delivery_id, event_type, outcome, pending_change)
-    SELECT now(), 'created', n.delivery_id, n.event_type, '', 1 FROM new_rows AS n
+    SELECT clock_timestamp(), 'created', n.delivery_id, n.event_type, '', 1 FROM new_rows AS n
      UNION ALL
-    SELECT now(), 'ended', n.delivery_id, n.event_type, n.status, -1 FROM new_rows AS n WHERE n.status <> 'pending';
+    SELECT clock_timestamp(), 'ended', n.delivery_id, n.event_type, n.status, -1 FROM new_rows AS n WHERE n.status <> 'pending';
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION public.webhook_deliveries_ledger_insert() IS 'Writes new deliveries to the webhook ledger.';
@@ -161,7 +161,7 @@ CREATE FUNCTION public.webhook_deliveries_ledger_update() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO public.webhook_events_open (at, event, delivery_id, event_type, outcome, pending_change)
-    SELECT now(), CASE WHEN n.status = 'pending' THEN 'redelivered' ELSE 'ended' END, n.delivery_id, n.event_type,
+    SELECT clock_timestamp(), CASE WHEN n.status = 'pending' THEN 'redelivered' ELSE 'ended' END, n.delivery_id, n.event_type,
            CASE WHEN n.status = 'pending' THEN '' ELSE n.status END,
            (n.status = 'pending')::integer - (o.status = 'pending')::integer
       -- FULL, since no nested loop can do it: the plan that suited one row is kept for ten thousand.
@@ -175,7 +175,7 @@ CREATE FUNCTION public.webhook_deliveries_ledger_delete() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO public.webhook_events_open (at, event, delivery_id, event_type, outcome, pending_change)
-    SELECT now(), 'deleted', o.delivery_id, o.event_type, '', -1 FROM old_rows AS o WHERE o.status = 'pending';
+    SELECT clock_timestamp(), 'deleted', o.delivery_id, o.event_type, '', -1 FROM old_rows AS o WHERE o.status = 'pending';
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION public.webhook_deliveries_ledger_delete() IS
@@ -185,7 +185,7 @@ CREATE FUNCTION public.webhook_attempts_ledger() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO public.webhook_events_open (at, event, delivery_id, event_type, outcome, pending_change, duration_us)
-    SELECT now(), 'attempted', n.delivery_id, d.event_type, n.outcome, 0, greatest(0, n.duration_us)
+    SELECT clock_timestamp(), 'attempted', n.delivery_id, d.event_type, n.outcome, 0, greatest(0, n.duration_us)
       FROM new_rows AS n JOIN public.webhook_deliveries AS d USING (delivery_id);
     RETURN NULL;
 END $$;

@@ -47,7 +47,7 @@ END $$;
 COMMENT ON FUNCTION public.apply_trust(public.task_events_open[]) IS
     'Facts completed and failed: COMPLETED +0.02, +0.03 more in less than half the timeout; FAILED for good by the agent''s doing (not expired, dependency_failed or unknown) -0.05. Keeps totals, moving average and trust_records.';
 
-CREATE FUNCTION public.task_consequences(facts public.task_events_open[]) RETURNS void
+CREATE FUNCTION public.task_consequences(facts public.task_events_open[]) RETURNS boolean
 LANGUAGE plpgsql
 -- For the lookups of what most tasks don't have: by index, whatever the planner believes, see 60_dependencies.sql.
 SET enable_seqscan = off AS $$
@@ -90,6 +90,7 @@ BEGIN
     IF moved AND EXISTS (SELECT FROM public.chain_steps AS s WHERE s.task_id = ANY (ids)) THEN
         PERFORM public.advance_chains(facts);
     END IF;
+    RETURN true;
 END $$;
 COMMENT ON FUNCTION public.task_consequences(public.task_events_open[]) IS
     'Everything that follows from facts of the task ledger, called by its triggers in the same transaction.';
