@@ -62,7 +62,7 @@ async def current(connection: asyncpg.Connection) -> str | None:
         DatabaseUnavailable: this role may not look.
     """
     version_table = "to_regclass('public.ains_schema_version')"
-    user, table = await connection.fetchrow(f"SELECT current_user, {version_table}::text")
+    [(user, table)] = await connection.fetch(f"SELECT current_user, {version_table}::text")
     if table is None:
         return None
     try:
