@@ -28,6 +28,7 @@ from ains.http.routes import (
     trust,
     webhooks,
 )
+from ains.http.routes.catalog import catalog_routes
 from ains.http.routes.metrics import metrics_routes
 from ains.metrics import POOLER, database_scraper, in_process
 from ains.settings import Settings
@@ -92,7 +93,7 @@ def build_app(settings: Settings) -> web.Application:
     app[keys.STATE] = state
     app[keys.WAKE] = background.wake
     app.cleanup_ctx.extend([connections, workers])
-    groups = [*(module.routes for module in API), metrics_routes(scraper)]
+    groups = [*(module.routes for module in API), metrics_routes(scraper), catalog_routes(scraper)]
     add_routes(
         app,
         *groups,

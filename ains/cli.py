@@ -127,6 +127,25 @@ def metrics_verify(of_group: str | None, database_url: str | None, as_json: bool
     sys.exit(asyncio.run(run(settings, as_json=as_json)))
 
 
+@metrics.command("explain")
+@click.argument("name")
+@_database_url
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_obj
+def metrics_explain(
+    of_group: str | None, name: str, database_url: str | None, as_json: bool
+) -> None:
+    """Say how the family or sample NAME comes about.
+
+    What it counts, its labels, its view and the SQL of it, the tables and functions behind it, and
+    how its view and a scrape are executed just now: the plans, with the time that they took.
+    """
+    settings = Settings.load(database_url=database_url or of_group)
+    from ains.commands.metrics_explain import run
+
+    sys.exit(asyncio.run(run(settings, name, as_json=as_json)))
+
+
 @main.command()
 @_database_url
 @click.option("--settings", "settings_only", is_flag=True, help="List all settings, nothing else.")

@@ -18,17 +18,12 @@ from ains.cli import main
 from ains.domain.states import TRANSITIONS
 from ains.errors import problem_types
 from ains.http.docs import docs_routes
+from ains.http.routes.catalog import catalog_routes
 from ains.http.routes.metrics import metrics_routes
 from ains.settings import Settings
-from collectors.agents import AgentCollector
-from collectors.chains import ChainCollector
-from collectors.database import DatabaseUseCollector, PoolState, QueryStats
-from collectors.exporter import FAMILIES, InfoCollector
-from collectors.http import HttpCollector, HttpMetrics
-from collectors.rowmetric import RowMetric
+from collectors.catalog import catalog
+from collectors.catalog_texts import LABELS
 from collectors.scrape import Scraper
-from collectors.tasks import TaskCollector
-from collectors.webhooks import WebhookCollector
 
 HERE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by scripts/docs from the code. -->\n\n"
@@ -68,7 +63,8 @@ def routes_page() -> Iterator[str]:
     yield "# Routes\n\nThe pages under `/docs` show the fields; `/openapi.json` is OpenAPI 3.1.\n\n"
     yield "| route | what it does | problems |\n|---|---|---|\n"
     groups = [module.routes for module in API]
-    groups += [metrics_routes(Scraper(_nowhere, [])), docs_routes(groups, __version__)]
+    scraper = Scraper(_nowhere, [])
+    groups += [metrics_routes(scraper), catalog_routes(scraper), docs_routes(groups, __version__)]
     for routes in groups:
         for route in routes:
             problems = ", ".join(str(error.status) for error in route.errors)
@@ -79,22 +75,26 @@ def metrics_page() -> Iterator[str]:
     """Every metric family."""
     yield "# Metrics\n\n"
     yield "Counters count facts that happened, whatever becomes of the rows. All families from the "
-    yield "database come from one snapshot. In psql each has a view of its name in the schema "
-    yield "`metrics`.\n\n| family | type | labels | |\n|---|---|---|---|\n"
-    own = (
-        DatabaseUseCollector(QueryStats(), lambda: PoolState(0, 0, 0)),
-        HttpCollector(HttpMetrics()),
-        InfoCollector("", ""),
-    )
-    database = (TaskCollector(), AgentCollector(), ChainCollector(), WebhookCollector())
-    families = [family for collector in database for family in collector.families]
-    described = [metric for collector in own for metric in collector.describe()]
-    families += [metric.family for metric in described if isinstance(metric, RowMetric)]
-    families += FAMILIES
-    for family in families:
+    yield "database come from one snapshot; in psql each has a view of its name in the schema "
+    yield "`metrics`. A process shows all this at `/metrics/catalog`, with the number of series, "
+    yield "and `ains metrics explain NAME` the SQL and the plans.\n"
+    subject = None
+    for entry in catalog():
+        if entry.subject != subject:
+            subject = entry.subject
+            yield f"\n## {subject}\n\n| family | type | labels | |\n|---|---|---|---|\n"
+        family = entry.family
         labels = ", ".join(family.labels)
-        buckets = f"; buckets {' '.join(f'{b:g}' for b in family.bounds)}" if family.bounds else ""
-        yield f"| `{family.name}` | {family.kind} | {labels} | {cell(family.help)}{buckets} |\n"
+        buckets = f" Buckets {' '.join(f'{b:g}' for b in family.bounds)}." if family.bounds else ""
+        text = cell(f"{entry.meaning}{buckets}")
+        yield f"| `{family.name}` | {family.kind} | {labels} | {text} |\n"
+    yield "\n## Labels\n\n| label | meaning |\n|---|---|\n"
+    for label, meaning in LABELS.items():
+        yield f"| `{label}` | {cell(meaning)} |\n"
+    yield "\n## Questions\n\n| question | PromQL |\n|---|---|\n"
+    for entry in catalog():
+        for question, query in entry.examples:
+            yield f"| {cell(question)} | `{cell(query)}` |\n"
 
 
 def commands_page() -> Iterator[str]:

@@ -19,7 +19,7 @@ from ains.settings import Settings
 from ains.workers.startup import explain
 from collectors.verify import CHECKS, Difference, Report, Unverifiable, verify
 
-__all__ = ["run"]
+__all__ = ["connect", "run"]
 
 _CLEAN: Final = 0
 _DIFFERENT: Final = 1
@@ -62,16 +62,20 @@ async def run(settings: Settings, *, as_json: bool) -> int:
     return _DIFFERENT if report.differences else _CLEAN
 
 
-async def _verify(settings: Settings, dsn: str) -> Report:
+async def connect(settings: Settings, dsn: str, name: str) -> asyncpg.Connection:
+    """A connection to the database that is scraped, under the application name ``name``."""
     other = settings.metrics_database_url
-    source = dsn if other is None else other.reveal()
     pooled = POOLER[settings.database_pgbouncer] is not False
-    connection = await asyncpg.connect(
-        source,
+    return await asyncpg.connect(
+        dsn if other is None else other.reveal(),
         timeout=_CONNECT_SECONDS,
         statement_cache_size=0 if pooled else 100,
-        server_settings={"application_name": "ains metrics verify"},
+        server_settings={"application_name": name},
     )
+
+
+async def _verify(settings: Settings, dsn: str) -> Report:
+    connection = await connect(settings, dsn, "ains metrics verify")
     try:
         return await verify(connection, database_collectors(), _progress)
     finally:

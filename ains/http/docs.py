@@ -21,7 +21,7 @@ from ains.errors import AinsError, NotFound, problem_types
 from ains.http.handler import Routes
 from ains.http.openapi import build_document
 
-__all__ = ["Page", "docs_routes"]
+__all__ = ["Page", "docs_routes", "page"]
 
 # Swagger UI sets style attributes, and its icons are data: images.
 _POLICY: Final = (
@@ -32,6 +32,8 @@ _POLICY: Final = (
 _NO_GZIP: Final = re.compile(r"gzip\s*;\s*q=0(\.0*)?\s*(,|$)")
 _SMALL: Final = 1000
 _ASSETS: Final = {
+    "catalog.css": "text/css",
+    "catalog.js": "text/javascript",
     "docs.js": "text/javascript",
     "icon.svg": "image/svg+xml",
     "page.css": "text/css",
@@ -83,18 +85,22 @@ def _asset(name: str) -> Page:
     return Page(root.joinpath(name).read_bytes(), _ASSETS[name])
 
 
+@cache
+def _frame() -> str:
+    return (files("ains.http") / "static" / "page.html").read_text("utf-8")
+
+
 def docs_routes(groups: Iterable[Routes], version: str) -> Routes:
     """Return the routes of all pages; ``groups`` are the routes to document, ``version`` AINS's."""
     static = files("ains.http") / "static"
-    frame = static.joinpath("page.html").read_text("utf-8")
     routes = Routes("Documentation")
     document = Page(orjson.dumps(build_document(groups, version)), "application/json")
     swagger = Page(static.joinpath("docs.html").read_bytes(), "text/html")
     home_text = static.joinpath("home.html").read_text("utf-8").replace("{version}", version)
-    home = _page(frame, "AINS", home_text)
+    home = page("AINS", home_text)
     types = list(problem_types())
-    overview = _page(frame, "Problems", _overview(types))
-    problems = {cls.slug: _page(frame, cls.title, _explain(cls)) for cls in types}
+    overview = page("Problems", _overview(types))
+    problems = {cls.slug: page(cls.title, _explain(cls)) for cls in types}
 
     @routes.get("/", hidden=True)
     async def index(request: web.Request) -> web.Response:
@@ -128,7 +134,9 @@ def docs_routes(groups: Iterable[Routes], version: str) -> Routes:
     return routes
 
 
-def _page(frame: str, title: str, content: str) -> Page:
+def page(title: str, content: str) -> Page:
+    """A page in AINS's frame; ``content`` is HTML, ``title`` is not."""
+    frame = _frame()
     filled = frame.replace("{title}", html.escape(title)).replace("{content}", content)
     return Page(filled.encode(), "text/html")
 

@@ -58,6 +58,7 @@ class Route:
     body_optional: bool = False
     returns: Any = None
     also: tuple[tuple[int, str], ...] = ()
+    or_produces: tuple[str, ...] = ()
     hidden: bool = False
 
     def endpoint(self) -> Handler:
@@ -121,7 +122,7 @@ class Routes:
         *,
         summary: str | None = None,
         errors: Iterable[type[AinsError]] = (),
-        produces: str = JSON,
+        produces: str | tuple[str, ...] = JSON,
         returns: Any = None,
         also: Mapping[int, str] = MappingProxyType({}),
         hidden: bool = False,
@@ -130,10 +131,12 @@ class Routes:
 
         ``summary`` is the docstring's first line by default, the rest of it the description;
         ``errors`` are the problems it may answer with, beside those that follow from its
-        parameters; ``produces`` is the media type of the answer. A function that makes its own
-        `web.Response` says by ``returns`` what is in it, and by ``also`` under which other statuses
-        it may come (``{503: "The database is away."}``). ``hidden`` routes are not documented.
+        parameters; ``produces`` is the media type of the answer, or several: of the first tells
+        ``returns``, the others are text. A function that makes its own `web.Response` says by
+        ``returns`` what is in it, and by ``also`` under which other statuses it may come
+        (``{503: "The database is away."}``). ``hidden`` routes are not documented.
         """
+        media, *others = (produces,) if isinstance(produces, str) else produces
 
         def decorate(function: _F) -> _F:
             route = _inspect(method, path, self.tag, function)
@@ -142,7 +145,8 @@ class Routes:
                     route,
                     summary=summary or route.summary,
                     errors=tuple(dict.fromkeys((*errors, *route.errors))),
-                    produces=produces,
+                    produces=media,
+                    or_produces=tuple(others),
                     returns=returns or route.returns,
                     also=tuple(also.items()),
                     hidden=hidden,

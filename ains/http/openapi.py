@@ -142,6 +142,7 @@ def _operation(
         }
     result: Json = {"type": "string"} if route.produces != JSON else {}
     content = {route.produces: {"schema": schemas.get((number, "result"), result)}}
+    content |= {media: {"schema": {"type": "string"}} for media in route.or_produces}
     operation["responses"] = {
         "200": {"description": "Done.", "content": content},
         **{str(status): {"description": text, "content": content} for status, text in route.also},

@@ -16,21 +16,23 @@ __all__ = ["Progress", "Recount", "closed_facts", "ids_of_open", "open_facts", "
 
 # Some ten thousand facts: an array of a few megabytes in the backend.
 _PORTION_PAGES: Final = 256
-_NO_BOUND: Final = "true"
 
+# Whoever may read a ledger need not be allowed to read its partitions by name. Then the bound lets
+# the planner leave the others out, except for those of the default partition.
 _PARTITIONS: Final = """
-SELECT t.relid::oid, coalesce(pg_get_partition_constraintdef(t.relid), $2) AS bound,
+SELECT t.relid::oid,
+       CASE WHEN p.by_name THEN t.relid::text ELSE $1 END AS source,
+       CASE WHEN NOT p.by_name THEN pg_get_partition_constraintdef(t.relid) END AS bound,
        pg_relation_size(t.relid) / current_setting('block_size')::bigint AS pages
-  FROM pg_partition_tree($1::regclass) AS t
+  FROM pg_partition_tree($1::text::regclass) AS t
+ CROSS JOIN LATERAL has_table_privilege(t.relid, 'SELECT') AS p (by_name)
  WHERE t.isleaf
 """
-# By way of the parent, as whoever may read that need not be allowed to read a partition by name.
-# The bound lets the planner leave the other partitions out.
 _PORTION: Final = """
 SELECT c.family, c.label_1, c.label_2, c.bucket, c.n, c.sum_us, c.first_at
   FROM metrics.{ledger}_contributions((
            SELECT array_agg(ROW (e.*)::public.{ledger}_events_open)
-             FROM public.{ledger}_events_closed AS e
+             FROM {source} AS e
             WHERE tableoid = $1 AND ctid >= $2 AND ctid < $3 AND ({bound}))) AS c
 """
 _OPEN: Final = """
@@ -105,12 +107,12 @@ async def closed_facts(reader: Reader, progress: Progress) -> Recount:
     partitions = [
         (ledger, *row)
         for ledger in LEDGERS
-        for row in await reader.fetch(_PARTITIONS, f"public.{ledger}_events_closed", _NO_BOUND)
+        for row in await reader.fetch(_PARTITIONS, f"public.{ledger}_events_closed")
     ]
     pages_of_all = sum(pages for *_, pages in partitions)
     done = 0
-    for ledger, relation, bound, pages in partitions:
-        query = _PORTION.format(ledger=ledger, bound=bound)
+    for ledger, relation, source, bound, pages in partitions:
+        query = _PORTION.format(ledger=ledger, source=source, bound=bound or "true")
         for first in range(0, pages, _PORTION_PAGES):
             last = first + _PORTION_PAGES
             await _read(reader.portions(query, relation, (first, 0), (last, 0)), found)

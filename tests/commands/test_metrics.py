@@ -3,8 +3,12 @@
 import json
 
 import asyncpg
+import orjson
 import pytest
 
+from ains.metrics import database_collectors
+from collectors.catalog import catalog
+from collectors.explain import explain
 from tests.support.databases import Databases
 from tests.support.rows import add_agent, add_task
 from tests.support.serving import ains
@@ -73,3 +77,59 @@ async def test_verify_ends_with_2_without_a_schema(databases: Databases) -> None
         done = ains("metrics", "verify", database_url=empty)
     assert done.returncode == 2
     assert "ains migrate" in done.stderr
+
+
+async def test_explain_shows_view_plans_and_what_is_behind(some: None, database_url: str) -> None:
+    done = ains("metrics", "explain", "ains_task_queue_seconds_bucket", database_url=database_url)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = done.stdout
+    for part in (
+        "ains_task_queue_seconds  histogram, in seconds",
+        "task_type  Kind of work",
+        "le = 0.005 0.01",
+        "the task ledger",
+        "42 series",
+        "View metrics.ains_task_queue_seconds",
+        "FROM metrics.series s",
+        "table     task_events_open",
+        "table     metrics.totals",
+        "table     metrics.label_guards",
+        "function  metrics.task_contributions(task_events_open[])",
+        "A scrape, collector tasks, 1 of",
+        "Buffers: shared hit=",
+        "Execution Time: ",
+    ):
+        assert part in text, part
+    assert "function  metrics.fold(" not in text  # which a message of a function mentions
+
+
+async def test_every_family_can_be_explained(some: None, db: asyncpg.Connection) -> None:
+    for entry in catalog():
+        found = await explain(db, entry, database_collectors())
+        assert (found is None) == (entry.view is None)
+        if found is not None:
+            assert found.definition is not None, entry.family.name
+            assert found.view_plan is not None
+            assert found.scrape_plans
+            assert any(used.kind == "table" for used in found.used), entry.family.name
+            orjson.dumps(found.as_json())
+
+
+def test_explain_of_what_the_process_counts_needs_no_database() -> None:
+    done = ains("metrics", "explain", "ains_http_requests", "--database-url", AWAY)
+    assert done.returncode == 0
+    assert "HTTP middleware" in done.stdout
+
+
+def test_explain_says_what_it_can_while_the_database_is_away() -> None:
+    done = ains("metrics", "explain", "ains_chains_total", "--json", "--database-url", AWAY)
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert (found["name"], found["database"]) == ("ains_chains_total", None)
+    assert found["reason"]
+
+
+def test_explain_names_the_closest_families() -> None:
+    done = ains("metrics", "explain", "ains_task_created_total", "--database-url", AWAY)
+    assert done.returncode == 1
+    assert "Closest: ains_tasks_created_total" in done.stderr

@@ -1,4 +1,4 @@
-"""/docs in a real browser that can reach nothing but this server."""
+"""/docs and /metrics/catalog in a real browser that can reach nothing but this server."""
 
 import asyncio
 import re
@@ -55,3 +55,22 @@ async def test_the_docs_page_works_without_a_network(database_url: str, tmp_path
     assert 'class="opblock opblock-post is-open"' in opened
     for text in ("capability_required", "routing_strategy", "Execute"):
         assert text in opened, text
+
+
+@needs_chromium
+async def test_the_catalog_is_searched_in_the_browser(database_url: str, tmp_path: Path) -> None:
+    async with serving(database_url=database_url) as server:
+        url = f"{server.url}/metrics/catalog?q=AGENT_id%20counter"
+        dom, complaints = await asyncio.to_thread(_browse, url, tmp_path / "c")
+
+    assert complaints == []
+    rows = dict(re.findall(r'<tr id="(ains_\w+)"( hidden="")?>', dom))
+    assert len(rows) > 40
+    assert {name for name, hidden in rows.items() if not hidden} == {
+        "ains_tasks_completed_total",
+        "ains_agent_tasks_completed_total",
+        "ains_agent_tasks_failed_total",
+    }
+    assert f">3 of {len(rows)}</output>" in dom
+    assert re.findall(r'<tbody id="([\w-]+)">', dom) == ["tasks", "agents"]
+    assert dom.count(">Copy</button>") == dom.count("<figure>")
