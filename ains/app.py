@@ -22,6 +22,7 @@ from ains.http.routes import (
     chains,
     dependencies,
     health,
+    maintenance,
     queue,
     routing,
     tasks,
@@ -49,6 +50,7 @@ API = (
     queue,
     routing,
     webhooks,
+    maintenance,
     health,
 )
 

@@ -38,6 +38,8 @@ _database_url = click.option(
     "password out of the list of processes. Default: a PostgreSQL of AINS's own.",
 )
 
+_DAYS = click.IntRange(0, 36_500)
+
 
 @click.group(cls=_Ains, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ains")
@@ -144,6 +146,38 @@ def metrics_explain(
     from ains.commands.metrics_explain import run
 
     sys.exit(asyncio.run(run(settings, name, as_json=as_json)))
+
+
+@main.command()
+@_database_url
+@click.option("--tasks-days", type=_DAYS, help="[AINS_TASK_RETENTION_DAYS; 30]")
+@click.option("--chains-days", type=_DAYS, help="[AINS_CHAIN_RETENTION_DAYS; 30]")
+@click.option("--deliveries-days", type=_DAYS, help="[AINS_DELIVERY_RETENTION_DAYS; 30]")
+@click.option("--ledger-days", type=_DAYS, help="[AINS_LEDGER_RETENTION_DAYS; 90]")
+@click.option("--dry-run", is_flag=True, help="Delete nothing, say how much it would be.")
+def prune(
+    database_url: str | None,
+    tasks_days: int | None,
+    chains_days: int | None,
+    deliveries_days: int | None,
+    ledger_days: int | None,
+    dry_run: bool,
+) -> None:
+    """Delete what ended longer ago than it is kept, now instead of within the hour.
+
+    That is tasks, chains and webhook deliveries that have ended, and facts of the ledger that have
+    been counted; 0 days keeps them for ever. No counter changes.
+    """
+    settings = Settings.load(
+        database_url=database_url,
+        task_retention_days=tasks_days,
+        chain_retention_days=chains_days,
+        delivery_retention_days=deliveries_days,
+        ledger_retention_days=ledger_days,
+    )
+    from ains.commands.prune import run
+
+    asyncio.run(run(settings, dry_run=dry_run))
 
 
 @main.command()

@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ains.domain.addresses import parse_networks
+from ains.domain.retention import Ages
 from ains.errors import SettingsError
 from ains.redact import redact
 
@@ -97,6 +98,7 @@ _Url = Annotated[DatabaseUrl, BeforeValidator(_database_url), PlainSerializer(st
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Positive = Annotated[int, Field(ge=1)]
+_Days = Annotated[int, Field(ge=0, le=36_500)]
 
 
 class SettingInfo(NamedTuple):
@@ -187,6 +189,24 @@ class Settings(BaseSettings):
         1.0, description="How often the ledger is folded into the totals."
     )
 
+    task_retention_days: _Days = Field(
+        30,
+        description="Days that a task is kept after its end; 0 is for ever. Metrics count it for "
+        "ever anyway. It stays as long as its chain, and as long as tasks that depend on it.",
+    )
+    chain_retention_days: _Days = Field(
+        30, description="Days that a chain is kept after its end; 0 is for ever."
+    )
+    delivery_retention_days: _Days = Field(
+        30,
+        description="Days that a webhook delivery is kept after its last attempt; 0 is for ever.",
+    )
+    ledger_retention_days: _Days = Field(
+        90,
+        description="Days that facts of the ledger are kept after they have been counted; 0 is for "
+        "ever. Counters keep what they added.",
+    )
+
     webhook_allow: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = Field(
         (),
         description="Networks that webhooks may lead to although they are not public, in CIDR "
@@ -250,6 +270,16 @@ class Settings(BaseSettings):
                 "or healthy agents are taken for lost"
             )
         return self
+
+    @property
+    def retention(self) -> Ages:
+        """For how many days what has ended is kept."""
+        return Ages(
+            chains=self.chain_retention_days,
+            tasks=self.task_retention_days,
+            deliveries=self.delivery_retention_days,
+            facts=self.ledger_retention_days,
+        )
 
     @classmethod
     def load(cls, **arguments: Any) -> Self:

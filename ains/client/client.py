@@ -7,13 +7,14 @@ from pydantic import TypeAdapter
 
 from ains.client.agents import AgentsApi
 from ains.client.chains import ChainsApi, WebhooksApi
-from ains.client.models import Health
+from ains.client.models import CleanedUp, Health
 from ains.client.tasks import TasksApi
 from ains.client.transport import RetryPolicy, Transport
 
 __all__ = ["AinsClient"]
 
 _HEALTH: Final = TypeAdapter(Health)
+_CLEANED: Final = TypeAdapter(CleanedUp)
 
 
 class AinsClient:
@@ -63,6 +64,15 @@ class AinsClient:
     async def health(self) -> Health:
         """Return who answers there and in which version."""
         return await self._transport.request("GET", "/health", _HEALTH)
+
+    async def cleanup(self, days: int) -> CleanedUp:
+        """Delete tasks, chains and webhook deliveries that ended more than ``days`` days ago.
+
+        7 to 365, else `BadRequest`. The first time there may be more than one attempt's timeout
+        allows: the server stops then, and another call goes on.
+        """
+        path = "/ains/maintenance/cleanup"
+        return await self._transport.request("POST", path, _CLEANED, query={"days": days})
 
     async def metrics(self) -> str:
         """Return the server's metrics in Prometheus' text format."""

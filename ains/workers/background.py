@@ -15,6 +15,7 @@ from ains.logs import get_logger
 from ains.workers.dispatcher import Dispatcher
 from ains.workers.listener import Listener
 from ains.workers.maintenance import Folder
+from ains.workers.retention import Retention
 from ains.workers.runner import Worker, Workers
 from ains.workers.startup import Startup
 from ains.workers.sweeper import Sweeper
@@ -60,12 +61,14 @@ class Background:
             self.wake = workers[0].wakeup
             sweeper = Sweeper(database, ttl, settings.sweep_interval, self.wake)
             folder = Folder(database, settings.fold_interval)
+            retention = Retention(database, settings.retention)
             wakeup = Wakeup()
             self._sender = WebhookSender(database, _delivery_options(settings), wake=wakeup)
             workers += [
                 Worker("sweeper", sweeper.step),
                 Worker("folder", folder.step),
                 Worker("webhooks", self._sender.step, wakeup),
+                Worker("retention", retention.step),
             ]
             self._listener = listener = Listener(dsn, self.wake, pooler=pooler)
             state.notifications = lambda: listener.state

@@ -33,6 +33,9 @@ async def ains(databases: Databases) -> AsyncIterator[AinsClient]:
 async def test_service(ains: AinsClient) -> None:
     assert (await ains.health()).service == "AINS"
     assert "# TYPE ains_agents_total gauge" in await ains.metrics()
+    assert (await ains.cleanup(30)).deleted_tasks == 0
+    with pytest.raises(BadRequest, match="7 to 365"):
+        await ains.cleanup(6)
 
 
 async def test_agents(ains: AinsClient) -> None:

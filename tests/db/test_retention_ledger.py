@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -17,6 +17,7 @@ from tests.support.retention import (
     make_day,
     prune,
     prune_once,
+    today,
     unbalanced,
 )
 from tests.support.rows import add_agent
@@ -26,10 +27,6 @@ _SERIES = """
 SELECT family, label_1, label_2, bucket, n, sum_us, first_at
   FROM metrics.series ORDER BY 1, 2, 3, 4
 """
-
-
-def today() -> datetime:
-    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 async def partitions(db: asyncpg.Connection, ledger: str = "task_events") -> list[str]:

@@ -33,7 +33,7 @@ def place() -> Iterator[Path]:
 
 def test_help_names_every_command() -> None:
     text = ains("--help").stdout
-    for command in ("serve", "migrate", "metrics", "doctor", "db"):
+    for command in ("serve", "migrate", "metrics", "prune", "doctor", "db"):
         assert f"\n  {command} " in text
     assert ains("--version").stdout == f"ains, version {__version__}\n"
 
@@ -43,11 +43,12 @@ def test_help_names_every_command() -> None:
     [
         (["migrate"], 1),
         (["metrics"], 1),
+        (["prune"], 1),
         (["doctor"], 1),
         (["db", "url"], 0),
         pytest.param(["db", "psql"], 2, marks=needs_psql),
     ],
-    ids=["migrate", "metrics", "doctor", "db url", "db psql"],
+    ids=["migrate", "metrics", "prune", "doctor", "db url", "db psql"],
 )
 def test_absent_database_is_told_without_its_password(command: list[str], code: int) -> None:
     done = ains(*command, database_url=AWAY, port=str(free_port()))

@@ -44,6 +44,11 @@ SELECT 'c' || n % 3, 't' || n % 5, 'x',
 LEDGERS = ("task_events", "chain_events", "webhook_events")
 
 
+def today() -> datetime:
+    """The last midnight, UTC."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 async def unbalanced(db: asyncpg.Connection) -> list[str]:
     """Series that what was pruned and what is kept don't add up to."""
     return [str(row) for row in await db.fetch(_UNBALANCED)]

@@ -12,10 +12,11 @@ from aiohttp import ClientSession, web
 from yarl import URL
 
 from ains.db.pool import Database
+from ains.domain.service import ServiceState
 from ains.http.handler import add_routes
-from ains.http.keys import DB, SETTINGS, WAKE
+from ains.http.keys import DB, SETTINGS, STATE, WAKE
 from ains.http.problems import problems
-from ains.http.routes import batch, chains, dependencies, queue, routing, tasks
+from ains.http.routes import batch, chains, dependencies, maintenance, queue, routing, tasks
 from ains.settings import Settings
 
 
@@ -28,6 +29,7 @@ class TaskApi:
     db: asyncpg.Connection
     pool: Database
     woken: list[None] = field(default_factory=list)
+    state: ServiceState = field(default_factory=ServiceState)
 
     async def call(
         self, method: str, path: str, body: object = None, /, **query: object
@@ -137,8 +139,9 @@ async def task_api(dsn: str, **settings: Any) -> AsyncIterator[TaskApi]:
     app = web.Application(client_max_size=16 * 1024**2)
     app[DB] = Database(dsn, max_size=8)
     app[SETTINGS] = Settings(**settings)
+    app[STATE] = ServiceState()
     app[WAKE] = lambda: woken.append(None)
-    modules = (batch, tasks, dependencies, chains, queue, routing)
+    modules = (batch, tasks, dependencies, chains, queue, routing, maintenance)
     add_routes(app, *(module.routes for module in modules), around=(problems(),))
     runner = web.AppRunner(app, access_log=None, max_line_size=2**17, handler_cancellation=True)
     await runner.setup()
@@ -146,7 +149,7 @@ async def task_api(dsn: str, **settings: Any) -> AsyncIterator[TaskApi]:
     host, port = runner.addresses[0][:2]
     connection = await asyncpg.connect(dsn)
     async with ClientSession() as http:
-        yield TaskApi(http, f"http://{host}:{port}", connection, app[DB], woken)
+        yield TaskApi(http, f"http://{host}:{port}", connection, app[DB], woken, app[STATE])
     await connection.close()
     await runner.cleanup()
     await app[DB].close()

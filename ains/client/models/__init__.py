@@ -17,7 +17,7 @@ from ains.client.models.agents import (
     TrustAdjusted,
     TrustRecord,
 )
-from ains.client.models.base import Health, Page
+from ains.client.models.base import CleanedUp, Health, Page
 from ains.client.models.tasks import (
     BatchCancelled,
     BatchCreated,
@@ -51,6 +51,7 @@ __all__ = [
     "BatchStatus",
     "Cancelled",
     "Capability",
+    "CleanedUp",
     "CreatedTask",
     "Health",
     "HeartbeatAnswer",

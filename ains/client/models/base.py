@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, model_validator
 
 __all__ = [
+    "CleanedUp",
     "Health",
     "Page",
     "Result",
@@ -25,6 +26,13 @@ class Health(Result):
     status: str
     service: str
     version: str
+
+
+class CleanedUp(Result):
+    """How much a cleanup has deleted."""
+
+    deleted_tasks: int
+    deleted_deliveries: int
 
 
 class Page(Result, Generic[_ItemT]):
