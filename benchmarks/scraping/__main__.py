@@ -1,144 +1,241 @@
-"""benchmarks/scrape: what GET /metrics takes on databases that differ in one thing at a time."""
+"""benchmarks/scrape: GET /metrics as history grows, ours and what else there is, in one run."""
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any, Final
 
-import asyncpg
+from benchmarks.scraping import agreement
+from benchmarks.scraping.exporters import POSTGRES_EXPORTER
+from benchmarks.scraping.past import AGENTS, LIFECYCLES, LIVE, prepared
+from benchmarks.scraping.targets import FLOOR, OURS, Target, start_ours, start_peers
+from benchmarks.support.database import Cluster, running_cluster
+from benchmarks.support.processes import others_seconds
+from benchmarks.support.results import DATA, conditions, save, table
 
-from benchmarks.support.database import add_agents, add_past, running_cluster
-from benchmarks.support.load import Order
-from benchmarks.support.processes import free_port, generator, python_process
-from benchmarks.support.results import Measured, conditions, save, table
+_SIZES: Final = (10_000, 100_000, 1_000_000)
+_TEN_MILLION: Final = 10_000_000
+_WAITING: Final = 100_000
+_LEAST_ROUNDS: Final = 3
+_ROOT: Final = Path(__file__).resolve().parents[2]
 
-_AGENTS = 50
-_LEGEND = """\
-Medians of interleaved rounds of GET /metrics over HTTP, one scrape after the other, without
-compression; every database has the same series and every fact is folded."""
-
-_BLOCKED = """
-    WITH root AS (
-        INSERT INTO tasks (client_id, task_type, capability_required)
-        VALUES ('client-1', 'type-1', 'nobody') RETURNING task_id
-    ),
-    waiting AS (
-        INSERT INTO tasks (client_id, task_type, capability_required, is_blocked)
-        SELECT 'client-1', 'type-1', 'nobody', true FROM generate_series(1, $1) RETURNING task_id
-    )
-    INSERT INTO task_dependencies (task_id, depends_on)
-    SELECT waiting.task_id, root.task_id FROM waiting, root
-"""
-_WEBHOOK = """
-    INSERT INTO webhooks (webhook_id, agent_id, url, host, events, secret)
-    VALUES (gen_random_uuid(), 'bench-client', 'http://127.0.0.1:9/', '127.0.0.1',
-            '{task.created}', 'whsec_')
-"""
-_PENDING = """
-    INSERT INTO webhook_deliveries (webhook_id, host, event_type, subject_id, payload)
-    SELECT w.webhook_id, w.host, 'task.created', gen_random_uuid(), '{}'
-      FROM webhooks AS w, generate_series(1, $1)
-"""
-_FAILED = "UPDATE webhook_deliveries SET status = 'failed'"
+_LEGEND = f"""\
+Milliseconds of a scrape over HTTP, uncompressed, one after the other; medians of {{rounds}} rounds
+in which all take turns ({_LEAST_ROUNDS} rounds of what takes longer than {{budget:.0f}} s in all).
+Each database has the same {{series}} samples in {{families}} families, {AGENTS} agents, {LIVE}
+tasks that live, and {4 * LIFECYCLES} facts that are not folded. All were asked for the same
+families and gave equal values, which was checked. The *floor* reads metrics.totals and writes as
+many lines in the simplest loop. prometheus-postgres-exporter does histograms
+(its own collectors are off); prometheus-sql-exporter has a gauge for each bound instead, asks on a
+schedule and answers from memory: its time is that of one pass through its queries and a scrape."""
 
 
-async def _execute(url: str, *statements: tuple[str, tuple[object, ...]]) -> None:
-    connection = await asyncpg.connect(url, command_timeout=600)
-    try:
-        for statement, arguments in statements:
-            await connection.execute(statement, *arguments)
-        while await connection.fetchval("SELECT metrics.fold(50000)"):
-            pass
-        await connection.execute("VACUUM ANALYZE")
-    finally:
-        await connection.close()
+class _Size:
+    """One database and the servers that read it."""
 
+    def __init__(self, title: str, url: str) -> None:
+        self.title = title
+        self.url = url
+        self.targets: dict[str, Target] = {}
+        self.parts: list[dict[str, float]] = []
+        self.samples = 0
+        self.families = 0
 
-async def _finished(url: str, tasks: int) -> None:
-    """So many finished tasks, one that waits, one delivery that has ended."""
-    await add_agents(url, _AGENTS)
-    await add_past(url, tasks, _AGENTS)
-    await _execute(url, (_BLOCKED, (1,)), (_WEBHOOK, ()), (_PENDING, (1,)), (_FAILED, ()))
+    def start(self, stack: ExitStack, *, alone: bool) -> None:
+        """Start them, have each scrape once to warm up, and see that they agree."""
+        ours = self.targets[OURS] = start_ours(stack, self.url)
+        text = ours.scrape()[1]
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        self.samples = len(lines)
+        self.families = text.count("# TYPE")
+        if alone:
+            return
+        expected = agreement.values(text)
+        place = Path(stack.enter_context(TemporaryDirectory(prefix="ains-exporters-")))
+        for target in start_peers(stack, self.url, self.samples, place):
+            self.targets[target.name] = target
+            start = perf_counter()
+            answer = target.scrape()[1]
+            print(f"{self.title}, {target.name}: first {perf_counter() - start:.2f} s", flush=True)
+            if target.name == FLOOR:
+                assert answer.count("\n") == self.samples
+            elif found := agreement.differences(expected, agreement.values(answer)):
+                raise SystemExit("\n".join([f"{target.name} disagrees:", *found[:20]]))
 
+    async def take_apart(self) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "benchmarks.scraping.parts"),
+            cwd=_ROOT,
+            env=os.environ | {"BENCH_DATABASE_URL": self.url},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+        if process.returncode:
+            raise SystemExit("benchmarks.scraping.parts has failed")
+        self.parts.append(json.loads(out))
 
-async def _waiting(url: str, tasks: int, waiting: int) -> None:
-    await _finished(url, tasks)
-    await _execute(url, (_BLOCKED, (waiting,)), (_PENDING, (waiting,)))
+    def part(self, name: str) -> float:
+        """Milliseconds."""
+        return median(parts[name] for parts in self.parts)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/scrape", description=__doc__)
-    parser.add_argument("--million", action="store_true", help="also 1 M tasks; minutes more")
-    parser.add_argument("--rounds", type=int, default=7, help="how often all is measured (7)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a measurement (1)")
-    parser.add_argument("--save", action="store_true", help="put the table into RESULTS.md")
-    parser.add_argument("--database-url", help="a server to use instead of the embedded one")
+    parser.add_argument("--quick", action="store_true", help="10 k and 100 k tasks only")
+    parser.add_argument("--ten-million", action="store_true", help="also 10 M tasks: 20 GB")
+    parser.add_argument("--rounds", type=int, default=15, help="how often all is measured (15)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of a round each (0.5)")
+    parser.add_argument(
+        "--budget", type=float, default=60, help="seconds that one server may take in all (60)"
+    )
+    parser.add_argument("--save", action="store_true", help="save to RESULTS.md and results/")
+    parser.add_argument(
+        "--data-dir", type=Path, help="where databases stay for the next run; else removed"
+    )
     return parser.parse_args()
 
 
-def _databases(million: bool) -> dict[str, Callable[[str], Awaitable[None]]]:
-    found: dict[str, Callable[[str], Awaitable[None]]] = {
-        "10 k finished tasks": lambda url: _finished(url, 10_000),
-        "… and 100 k blocked tasks, 100 k pending deliveries": lambda url: _waiting(
-            url, 10_000, 100_000
-        ),
-        "100 k finished tasks": lambda url: _finished(url, 100_000),
-    }
-    if million:
-        found["1 M finished tasks"] = lambda url: _finished(url, 1_000_000)
+async def _databases(cluster: Cluster, arguments: argparse.Namespace) -> dict[str, str]:
+    """Their URLs by the number of tasks, as people write it."""
+    sizes = [size for size in _SIZES if size < 1_000_000 or not arguments.quick]
+    if arguments.ten_million:
+        sizes.append(_TEN_MILLION)
+    found = {f"{size:,}": await prepared(cluster, size) for size in sizes}
+    title = f"{_SIZES[0]:,} and {_WAITING:,} that wait"
+    found[title] = await prepared(cluster, _SIZES[0], waiting=_WAITING)
     return found
 
 
-async def _measure(arguments: argparse.Namespace) -> str:
-    measured: dict[str, Measured] = {}
+def _due(target: Target, budget: float) -> bool:
+    return len(target.seconds) < _LEAST_ROUNDS or target.spent < budget
+
+
+async def _measure(
+    sizes: list[_Size], arguments: argparse.Namespace, cluster: Cluster
+) -> list[float]:
+    """All rounds; returns the share of the machine that others took in each."""
+    shares = []
+    pids = [target.pid for size in sizes for target in size.targets.values()]
+    for number in range(arguments.rounds):
+        print(f"round {number + 1} of {arguments.rounds}", flush=True)
+        start, others = perf_counter(), others_seconds(cluster.pid, *pids)
+        for size in sizes:
+            for target in size.targets.values():
+                if _due(target, arguments.budget):
+                    await asyncio.to_thread(target.measure, arguments.seconds, cluster.pid)
+        others = others_seconds(cluster.pid, *pids) - others
+        shares.append(others / (perf_counter() - start) / (os.cpu_count() or 1))
+        if number % 5 == 0:
+            for size in sizes:
+                await size.take_apart()
+    return shares
+
+
+def _rows(sizes: list[_Size]) -> Iterator[list[str]]:
+    names = list(sizes[0].targets)
+    yield ["tasks", *names]
+    for size in sizes:
+        times = [
+            f"{size.targets[name].milliseconds:,.2f}" if name in size.targets else ""
+            for name in names
+        ]
+        yield [size.title, *times]
+
+
+def _cpu_rows(sizes: list[_Size]) -> Iterator[list[str]]:
+    names = list(sizes[0].targets)
+    yield ["processor time, ms", *names]
+    for size in sizes:
+        yield [
+            size.title,
+            *[
+                f"{1000 * median(size.targets[name].cpu):,.2f}" if name in size.targets else ""
+                for name in names
+            ],
+        ]
+
+
+def _part_rows(sizes: list[_Size]) -> Iterator[list[str]]:
+    names = ["waiting", "build", "render", "gzip"]
+    yield ["ours, ms", "waiting for PostgreSQL", *names[1:]]
+    for size in sizes:
+        yield [size.title, *[f"{size.part(name):.2f}" for name in names]]
+
+
+def _findings(sizes: list[_Size]) -> Iterator[str]:
+    """What was promised, and what was found."""
+    first, *larger = [size for size in sizes if FLOOR in size.targets]
+    base = first.targets[OURS]
+    for size in larger:
+        ours = size.targets[OURS]
+        yield f"- {size.title} tasks: {ours.times(base):.2f} × our time at {first.title}"
+    for size in (first, *larger):
+        ours = size.targets[OURS]
+        theirs = size.targets.get(POSTGRES_EXPORTER)
+        words = [f"- {size.title} tasks: {ours.times(size.targets[FLOOR]):.2f} × the floor"]
+        if theirs is not None:
+            words.append(f"1/{theirs.times(ours):,.0f} of {POSTGRES_EXPORTER}'s time")
+        yield ", ".join(words)
+
+
+def _numbers(sizes: list[_Size], note: str) -> dict[str, Any]:
+    """For `benchmarks/report`."""
+    return {
+        "conditions": note,
+        "milliseconds": {
+            size.title.replace(",", ""): {
+                name: round(target.milliseconds, 3) for name, target in size.targets.items()
+            }
+            for size in sizes
+            if FLOOR in size.targets
+        },
+    }
+
+
+async def _run(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     async with AsyncExitStack() as stack:
-        cluster = await stack.enter_async_context(running_cluster(arguments.database_url))
-        load = await stack.enter_async_context(generator())
-        ports: dict[str, int] = {}
-        for number, (name, fill) in enumerate(_databases(arguments.million).items()):
-            url = await cluster.create(f"bench_scrape_{number}")
-            stack.push_async_callback(cluster.drop, f"bench_scrape_{number}")
-            print(f"filling: {name}", flush=True)
-            await fill(url)
-            ports[name] = free_port()
-            command = ["-c", "from ains.cli import main; main()", "serve", "--no-workers"]
-            settings = {"AINS_DATABASE_URL": url, "AINS_ACCESS_LOG": "false"}
-            stack.enter_context(
-                python_process(
-                    [*command, "--port", str(ports[name])], port=ports[name], environment=settings
-                )
-            )
-            measured[name] = Measured()
-        for _ in range(arguments.rounds):
-            for name, port in ports.items():
-                order: Order = {
-                    "port": port,
-                    "clients": 1,
-                    "warmup": 0.3,
-                    "seconds": arguments.seconds,
-                    "requests": [{"method": "GET", "path": "/metrics", "body": ""}],
-                }
-                measured[name].reports.append(await load.carry_out(order))
-        version = cluster.version
-    first = next(iter(measured.values()))
-    rows = [["database", "scrape (ms)", "p99 (ms)", "× the first"]]
-    for name, found in measured.items():
-        time = 1000 * median(1 / rate for rate in found.rates())
-        ratio = first.ratio(found)
-        rows.append([name, f"{time:.2f}", f"{found.p99():.2f}", f"{ratio:.2f}"])
-        if found.bad():
-            raise SystemExit(f"{name}: answers that were no success: {found.bad()}")
-    return f"{_LEGEND}\n\n{table(rows)}\n\n{conditions(version)}"
+        cluster = await stack.enter_async_context(
+            running_cluster(None, arguments.data_dir, on_disk=True)
+        )
+        urls = await _databases(cluster, arguments)
+        servers = stack.enter_context(ExitStack())
+        sizes = [_Size(title, url) for title, url in urls.items()]
+        for size in sizes:
+            await asyncio.to_thread(size.start, servers, alone=size is sizes[-1])
+        shares = await _measure(sizes, arguments, cluster)
+        note = (
+            f"{conditions(cluster.version)} Other programs took {100 * median(shares):.0f} % of "
+            f"the machine (median of the rounds; the measuring client is one of them)."
+        )
+    legend = _LEGEND.format(
+        series=sizes[0].samples,
+        families=sizes[0].families,
+        rounds=arguments.rounds,
+        budget=arguments.budget,
+    )
+    tables = [table(list(rows(sizes))) for rows in (_rows, _cpu_rows, _part_rows)]
+    text = "\n\n".join([note, legend, *tables, "\n".join(_findings(sizes))])
+    return text, _numbers(sizes, note)
 
 
 def main() -> None:
     """Measure, print, and save if asked to."""
     arguments = _arguments()
-    text = asyncio.run(_measure(arguments))
-    print(text)
+    text, numbers = asyncio.run(_run(arguments))
+    print(f"\n{text}")
     if arguments.save:
-        save("Scrape", text)
+        save("scrape", text)
+        DATA.mkdir(exist_ok=True)
+        (DATA / "scrape.json").write_text(json.dumps(numbers, indent=2) + "\n")
 
 
 if __name__ == "__main__":

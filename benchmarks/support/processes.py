@@ -24,6 +24,7 @@ __all__ = [
     "generator",
     "others_seconds",
     "python_process",
+    "server_process",
 ]
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -39,16 +40,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def python_process(
-    arguments: list[str], *, port: int, environment: Mapping[str, str] | None = None
+def server_process(
+    command: list[str], *, port: int, environment: Mapping[str, str] | None = None
 ) -> Iterator[int]:
-    """Run ``python <arguments>`` until the block ends, from when it listens on ``port`` on.
+    """Run a server until the block ends, from when it listens on ``port`` on.
 
     Yields its process id. Raises `RuntimeError` with its output when it ends early.
     """
     with TemporaryFile() as output:
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            command,
             cwd=_ROOT,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
@@ -69,6 +70,16 @@ def python_process(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def python_process(
+    arguments: list[str], *, port: int, environment: Mapping[str, str] | None = None
+) -> Iterator[int]:
+    """`server_process` for ``python <arguments>``."""
+    command = [sys.executable, *arguments]
+    with server_process(command, port=port, environment=environment) as pid:
+        yield pid
 
 
 def _wait_for(process: "subprocess.Popen[bytes]", port: int) -> None:

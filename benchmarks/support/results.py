@@ -13,9 +13,12 @@ from typing import Final
 
 from benchmarks.support.load import Report
 
-__all__ = ["Measured", "conditions", "save", "table"]
+__all__ = ["DATA", "Measured", "conditions", "save", "table"]
 
-_RESULTS: Final = Path(__file__).resolve().parents[1] / "RESULTS.md"
+_HERE: Final = Path(__file__).resolve().parents[1]
+_RESULTS: Final = _HERE / "RESULTS.md"
+DATA: Final = _HERE / "results"
+"""Where numbers are kept for drawing."""
 
 
 @dataclass
