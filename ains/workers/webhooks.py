@@ -78,8 +78,11 @@ class DeliveryOptions:
 
     @property
     def lease(self) -> float:
-        """Longer than an attempt may take, with room for a slow commit."""
-        return self.timeout * 2 + 30
+        """Longer than an attempt may take, with room for the pool and a slow commit.
+
+        It is also how long the deliveries of a worker that died have to wait.
+        """
+        return self.timeout * 2 + 15
 
 
 class WebhookSender:

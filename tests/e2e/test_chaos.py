@@ -235,7 +235,7 @@ async def test_nothing_is_lost_stuck_or_done_twice() -> None:
             "database_url": database.dsn,
             "webhook_allow": "127.0.0.0/8",
             "webhook_retry_delays": ",".join(["0.2"] * 40),
-            "webhook_timeout": "2",
+            "webhook_timeout": "1",  # and so the leases of the dead are short
             "agent_ttl": "30",
             "sweep_interval": "0.2",
             "log_level": "warning",
