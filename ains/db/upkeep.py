@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Final
 from ains.db.sql import load
 
 if TYPE_CHECKING:
-    from ains.db.pool import Statements
+    from ains.db.pool import Database, Statements
 
-__all__ = ["CHANNEL", "announce", "fold", "say_agent_ttl", "schema_version"]
+__all__ = [
+    "CHANNEL",
+    "announce",
+    "fold",
+    "open_bytes",
+    "rotate_open",
+    "say_agent_ttl",
+    "schema_version",
+    "vacuum_open",
+]
 
 CHANNEL: Final = "ains_wake"
 """The channel of NOTIFY on which dispatchers hear of work."""
@@ -31,6 +40,24 @@ async def fold(statements: Statements, batch: int) -> int | None:
     """
     moved: int | None = await statements.fetchval(_QUERIES["fold"], batch)
     return moved
+
+
+async def open_bytes(statements: Statements) -> int:
+    """The size of the open parts of the ledgers in bytes."""
+    size: int = await statements.fetchval(_QUERIES["open_bytes"])
+    return size
+
+
+async def vacuum_open(database: Database) -> None:
+    """Make room in the open parts of the ledgers, as far as old transactions allow it."""
+    async with database.acquire() as connection:  # VACUUM can't run in a transaction
+        await connection.execute(_QUERIES["vacuum_open"].text)
+
+
+async def rotate_open(statements: Statements) -> bool:
+    """Give the open parts of the ledgers new files; False when others are using them."""
+    done: bool = await statements.fetchval(_QUERIES["rotate_open"])
+    return done
 
 
 async def say_agent_ttl(statements: Statements, ttl: timedelta) -> None:

@@ -14,7 +14,7 @@ from ains.errors import SettingsError
 from ains.logs import get_logger
 from ains.workers.dispatcher import Dispatcher
 from ains.workers.listener import Listener
-from ains.workers.maintenance import Folder
+from ains.workers.maintenance import Compactor, Folder
 from ains.workers.retention import Retention
 from ains.workers.runner import Worker, Workers
 from ains.workers.startup import Startup
@@ -67,6 +67,7 @@ class Background:
             workers += [
                 Worker("sweeper", sweeper.step),
                 Worker("folder", folder.step),
+                Worker("compactor", Compactor(database).step),
                 Worker("webhooks", self._sender.step, wakeup),
                 Worker("retention", retention.step),
             ]

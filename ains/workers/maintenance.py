@@ -1,4 +1,4 @@
-"""Upkeep of the ledger: folding open facts into the totals."""
+"""Upkeep of the ledger: folding open facts into the totals, and clearing what they leave."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from ains.db import upkeep
 if TYPE_CHECKING:
     from ains.db.pool import Database
 
-__all__ = ["Folder"]
+__all__ = ["Compactor", "Folder"]
 
 _BATCH: Final = 5000
 _FEW: Final = 500
 _MANY: Final = 2000
 _FASTEST: Final = 0.05
+
+_ROOMY: Final = 2 * 1024 * 1024
+_BLOATED: Final = 8 * 1024 * 1024
+_LOOK: Final = 5.0
+_LONGEST_LOOK: Final = 60.0
 
 
 class Folder:
@@ -41,4 +46,31 @@ class Folder:
             self._pause = max(self._pause / 2, min(_FASTEST, self._longest))
         elif moved < _FEW:
             self._pause = min(self._pause * 1.5, self._longest)
+        return self._pause
+
+
+class Compactor:
+    """Keeps the open parts of the ledgers small: every fold and scrape reads them whole.
+
+    Folds leave dead rows, at thousands of facts a second more in a minute than autovacuum, which
+    looks once a minute, should find. VACUUM clears them, unless a transaction that began earlier is
+    still open. Then the open parts get new files, which needs a moment without writers: 100 ms at
+    most, and not again soon when it can't be had.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._pause = _LOOK
+
+    async def step(self) -> float:
+        """Look once; the result is the pause until the next, see `runner.Step`."""
+        if await upkeep.open_bytes(self._database) < _ROOMY:
+            self._pause = _LOOK
+            return self._pause
+        await upkeep.vacuum_open(self._database)
+        small = await upkeep.open_bytes(self._database) < _BLOATED
+        if small or await upkeep.rotate_open(self._database):
+            self._pause = _LOOK
+        else:
+            self._pause = min(2 * self._pause, _LONGEST_LOOK)
         return self._pause

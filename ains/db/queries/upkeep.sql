@@ -8,6 +8,22 @@ SELECT pg_notify('ains_wake', '');
 -- counts as: DELETE task_events_open
 SELECT metrics.fold($1);
 
+-- name: open_bytes
+-- The size of the open parts of the ledgers.
+-- counts as: SELECT task_events_open
+SELECT pg_relation_size('public.task_events_open') + pg_relation_size('public.chain_events_open')
+       + pg_relation_size('public.webhook_events_open');
+
+-- name: vacuum_open
+-- Makes room in the open parts again. Who doesn't own them gets a warning, and autovacuum does it later.
+-- counts as: OTHER task_events_open
+VACUUM (SKIP_LOCKED, TRUNCATE false) public.task_events_open, public.chain_events_open, public.webhook_events_open;
+
+-- name: rotate_open
+-- New files for the open parts, when VACUUM can't make room: whether it could be done now.
+-- counts as: OTHER task_events_open
+SELECT metrics.rotate();
+
 -- name: say_agent_ttl
 -- The views in the schema metrics need it.
 UPDATE metrics.settings
