@@ -87,10 +87,14 @@ def _completed(series: Series) -> Iterator[list[Scalar]]:
     """Completed tasks by agent: the sum over task types, so the two can't disagree."""
     sums: dict[str, tuple[int, float]] = {}
     for batch in batches(series.items()):
-        for (_, agent), (counts, _, first) in batch:
-            if agent:
-                n, earliest = sums.get(agent, (0, first))
-                sums[agent] = (n + counts[0], min(earliest, first))
+        for (_, agent), (counts, _, first, _) in batch:
+            found = sums.get(agent)
+            if found is None:
+                sums[agent] = counts[0], first
+            else:
+                n, earliest = found
+                sums[agent] = n + counts[0], min(earliest, first)
         yield []
+    sums.pop("", None)  # completed by hand, without an agent
     for summed in batches(sums.items()):
         yield [((agent,), n, first) for agent, (n, first) in summed]

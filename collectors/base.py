@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Built",
     "DatabaseCollector",
+    "Exemplar",
     "Family",
     "Histogram",
+    "Kind",
     "Portions",
     "Row",
     "Scalar",
@@ -66,9 +68,12 @@ def has_any(families: Iterable[Family], names: Collection[str]) -> bool:
 # a hundred thousand of them stop the process for 40 ms when it looks at them.
 Scalar = tuple[tuple[str, ...], float, float | None]
 """One series: label values, value, and when its first fact happened, in Unix seconds."""
-Histogram = tuple[tuple[str, ...], Sequence[int], float, float | None]
+Exemplar = tuple[str, float, float]
+"""A recent observation: the id of its task, its value in seconds, and its Unix time."""
+Histogram = tuple[tuple[str, ...], Sequence[int], float, float | None, Sequence[Exemplar | None]]
 """One series of a histogram: label values, observations in each bucket alone (+Inf last), their sum
-in seconds, and when the first one happened, in Unix seconds."""
+in seconds, when the first one happened, in Unix seconds, and an exemplar of each bucket (empty when
+there are none at all)."""
 Row = Scalar | Histogram
 
 

@@ -85,6 +85,6 @@ class DatabaseUseCollector(Collector):
         yield RowMetric(_MAX, [[((), pool.max, None)]])
         yield RowMetric(_QUERIES, [[(key, n, None) for key, n in sorted(stats.queries.items())]])
         durations: list[Row] = [
-            ((kind,), tuple(stats.buckets[kind]), stats.seconds[kind], None) for kind in _TYPES
+            ((kind,), tuple(stats.buckets[kind]), stats.seconds[kind], None, ()) for kind in _TYPES
         ]
         yield RowMetric(_DURATION, [durations])

@@ -163,7 +163,7 @@ class HttpCollector(Collector):
                 for status, count in sorted(series.statuses.items())
             ]
             if any(series.buckets):
-                durations.append((labels, tuple(series.buckets), series.seconds, None))
+                durations.append((labels, tuple(series.buckets), series.seconds, None, ()))
             in_progress.append((labels, series.in_progress, None))
         yield RowMetric(_REQUESTS, [requests])
         yield RowMetric(_DURATION, [durations])

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from collectors import replication
-from collectors.base import Family, Histogram, Portions, Scalar
+from collectors.base import Exemplar, Family, Histogram, Portions, Scalar
 
 if TYPE_CHECKING:
     from collectors.reader import Reader, Row
@@ -43,23 +43,25 @@ SELECT generation, folded_at, open_task_events, open_chain_events, open_webhook_
        pg_relation_filenode('metrics.totals') AS file
   FROM metrics.ledger_state
 """
-_TOTALS: Final = """
-SELECT family, label_1, label_2, bucket, n, sum_us, first_at
-  FROM metrics.totals WHERE generation > $1
+_BUCKETS: Final = """
+SELECT family, label_1, label_2, bucket, n, sum_us, date_part('epoch', first_at),
+       exemplar_id, exemplar_us / 1e6::double precision, date_part('epoch', exemplar_at)
+  FROM metrics.{}
 """
-_TAIL: Final = "SELECT family, label_1, label_2, bucket, n, sum_us, first_at FROM metrics.{}_tail"
-_TAILS: Final = {ledger: _TAIL.format(ledger) for ledger in LEDGERS}
+_TOTALS: Final = _BUCKETS.format("totals") + " WHERE generation > $1"
+_TAILS: Final = {ledger: _BUCKETS.format(f"{ledger}_tail") for ledger in LEDGERS}
 _BATCH: Final = 250
 
 T = TypeVar("T")
 
 
 # Plain tuples, which the garbage collector need not look at again and again.
-Cell = tuple[tuple[int, ...], tuple[int, ...], float]
-"""One series: counts and sums in microseconds by bucket, and the Unix time of its first fact. What
-is no histogram has one bucket."""
+Exemplars = tuple[Exemplar | None, ...]
+Cell = tuple[tuple[int, ...], tuple[int, ...], float, Exemplars]
+"""One series: counts and sums in microseconds by bucket, the Unix time of its first fact, and an
+exemplar of each bucket up to the last one that has any. What is no histogram has one bucket."""
 _NEVER: Final = 0.0
-_ZERO: Final[Cell] = ((0,), (0,), _NEVER)
+_ZERO: Final[Cell] = ((0,), (0,), _NEVER, ())
 
 Labels = tuple[str, str]
 Series = Mapping[Labels, Cell]
@@ -137,30 +139,43 @@ async def _merged(base: Families, rows: AsyncIterator[list[Row]], *, replace: bo
     """A copy of ``base`` in which these buckets were replaced, or added to."""
     touched: dict[str, dict[Labels, Cell]] = {}
     async for portion in rows:
-        for family, label_1, label_2, bucket, n, sum_us, first_at in portion:
+        for family, label_1, label_2, bucket, n, sum_us, first, task, seconds, at in portion:
             series = touched.get(family)
             if series is None:
                 series = touched[family] = dict(base.get(family, ()))
             labels = (label_1, label_2)
-            cell, first = series.get(labels), first_at.timestamp()
-            if cell is None and bucket == 0:
-                series[labels] = ((n,), (sum_us,), first)
-            else:
-                series[labels] = _with_bucket(cell, bucket, n, sum_us, first, replace)
+            cell = series.get(labels)
+            if cell is None and bucket == 0 and task is None:
+                series[labels] = ((n,), (sum_us,), first, ())
+                continue
+            exemplar = None if task is None else (str(task), seconds, at)
+            series[labels] = _with_bucket(cell, bucket, n, sum_us, first, exemplar, replace)
     return {**base, **touched}
 
 
 def _with_bucket(
-    cell: Cell | None, bucket: int, n: int, sum_us: int, first: float, replace: bool
+    cell: Cell | None,
+    bucket: int,
+    n: int,
+    sum_us: int,
+    first: float,
+    exemplar: Exemplar | None,
+    replace: bool,
 ) -> Cell:
-    old_counts, old_sums, old_first = cell or ((), (), first)
-    missing = (0,) * (bucket + 1 - len(old_counts))
-    counts, sums = [*old_counts, *missing], [*old_sums, *missing]
-    if replace:
-        counts[bucket], sums[bucket] = 0, 0
-    counts[bucket] += n
-    sums[bucket] += sum_us
-    return tuple(counts), tuple(sums), min(old_first, first)
+    counts, sums, earliest, exemplars = cell or ((), (), first, ())
+    if not replace and bucket < len(counts):
+        n, sum_us = n + counts[bucket], sum_us + sums[bucket]
+    return (
+        _put(counts, bucket, n, 0),
+        _put(sums, bucket, sum_us, 0),
+        min(earliest, first),
+        _put(exemplars, bucket, exemplar, None) if exemplar else exemplars,
+    )
+
+
+def _put(items: tuple[T, ...], place: int, item: T, missing: T) -> tuple[T, ...]:
+    """``items`` with another one at ``place``, filled up to there with ``missing``."""
+    return (*items[:place], *(missing,) * (place - len(items)), item, *items[place + 1 :])
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:
@@ -179,8 +194,7 @@ def scalars(family: Family, series: Series, closed: Sequence[Labels] = ()) -> Po
 def _scalars(width: int, series: Series) -> Iterator[list[Scalar]]:
     for batch in batches(series.items()):
         yield [
-            (labels[:width], counts[0], None if first == _NEVER else first)
-            for labels, (counts, _, first) in batch
+            (labels[:width], counts[0], first or None) for labels, (counts, _, first, _) in batch
         ]
 
 
@@ -200,7 +214,8 @@ def _histograms(width: int, places: int, series: Series) -> Iterator[list[Histog
                 labels[:width],
                 counts + (0,) * (places - len(counts)),
                 sum(sums) / 1_000_000,
-                None if first == _NEVER else first,
+                first or None,
+                exemplars and exemplars + (None,) * (places - len(exemplars)),
             )
-            for labels, (counts, sums, first) in batch
+            for labels, (counts, sums, first, exemplars) in batch
         ]

@@ -10,21 +10,29 @@ and byte for byte equal to it; a property test holds the two against each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import accumulate
-from typing import Final, cast
+from itertools import accumulate, chain
+from math import isnan
+from typing import Final, TypeVar, cast
 
 from prometheus_client import Metric
+from prometheus_client.samples import Exemplar as ExemplarSample
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from collectors.base import HISTOGRAM_PARTS, Family, Histogram, Row, Scalar
+from collectors.base import HISTOGRAM_PARTS, Exemplar, Family, Histogram, Row, Scalar
 
-__all__ = ["RowMetric", "format_number"]
+__all__ = ["Memory", "RowMetric", "format_number"]
+
+_EXEMPLAR_LABEL: Final = "task_id"
 
 _PLAIN_INTEGERS: Final = 1_000_000  # from here on Go, and prometheus_client, write an exponent
 
+_LINES: Final = 200  # of histograms, at a time
+
 # Can't be in an escaped label value, where a line never ends.
 _MARK: Final = "\n"
+
+K = TypeVar("K")
 
 
 def format_number(value: float) -> str:
@@ -39,15 +47,54 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-class _Escaped(dict[str, str]):
-    """Label values, escaped and remembered: a task type is in many series."""
+def _escaped(value: object) -> str:
+    text = _text(value)
+    if "\\" in text or '"' in text or "\n" in text:
+        text = text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return text
 
-    def __missing__(self, value: str) -> str:
-        text = _text(value)
-        if "\\" in text or '"' in text or "\n" in text:
-            text = text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-        self[value] = text
+
+class Numbers(dict[float, str]):
+    """Numbers as they are written, remembered."""
+
+    def __missing__(self, value: float) -> str:
+        text = format_number(value)
+        if value and not isnan(value):  # -0.0 equals 0 but looks different; NaN is never found
+            self[value] = text
         return text
+
+
+class Texts(dict[K, str]):
+    """How things are written, remembered."""
+
+    def __init__(self, write: Callable[[K], str]) -> None:
+        """Write with ``write``."""
+        self._write = write
+
+    def __missing__(self, key: K) -> str:
+        text = self[key] = self._write(key)
+        return text
+
+
+class Memory:
+    """How what seldom changes in a family is written, so that no scrape works it out again.
+
+    A series keeps its labels and the time of its first fact for as long as there is one.
+    """
+
+    def __init__(self, family: Family) -> None:
+        """Nothing has been written yet."""
+        self.labels = Texts(_labels_of(family.labels))
+        # With a mark where le has its place among the others, in the order of their names.
+        self.with_le = Texts(_labels_of(family.labels, also="le"))
+        self.created = Numbers()
+        self.exemplars = Texts(_exemplar)
+
+    def forget(self, samples: int) -> None:
+        """Start anew when most of what is remembered is not of the ``samples`` that there are."""
+        for remembered in (self.labels, self.with_le, self.created, self.exemplars):
+            if len(remembered) > 2 * samples:
+                remembered.clear()
 
 
 class RowMetric(Metric):
@@ -64,6 +111,7 @@ class RowMetric(Metric):
         *,
         created: bool = False,
         names: Collection[str] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         """Show rows as ``family``.
 
@@ -72,6 +120,7 @@ class RowMetric(Metric):
             portions: one row for each series; can be iterated more than once.
             created: add the ``_created`` samples of counters and histograms. Text has none.
             names: show the samples of these names alone.
+            memory: what former scrapes have written of this family.
         """
         self._samples: list[Sample] | None = None
         super().__init__(family.base_name, family.help, family.kind)
@@ -80,10 +129,13 @@ class RowMetric(Metric):
         self.portions = portions
         self._created = created
         self._names = names
+        self._memory = Memory(family) if memory is None else memory
 
     def restricted(self, names: Collection[str]) -> RowMetric:
         """The same with the samples of these names alone."""
-        return RowMetric(self.family, self.portions, created=self._created, names=names)
+        return RowMetric(
+            self.family, self.portions, created=self._created, names=names, memory=self._memory
+        )
 
     @property
     def sample_names(self) -> list[str]:
@@ -117,9 +169,12 @@ class RowMetric(Metric):
         family = self.family
         labels = dict(zip(family.labels, map(_text, row[0]), strict=True))
         if family.kind == "histogram":
-            _, counts, total, created = cast("Histogram", row)
-            for le, count in zip(self._les(), accumulate(counts), strict=True):
-                yield Sample(f"{family.name}_bucket", labels | {"le": le}, count)
+            _, counts, total, created, found = cast("Histogram", row)
+            exemplars = [e and ExemplarSample({_EXEMPLAR_LABEL: e[0]}, e[1], e[2]) for e in found]
+            exemplars = exemplars or [None] * len(counts)
+            for le, count, exemplar in zip(self._les(), accumulate(counts), exemplars, strict=True):
+                name = f"{family.name}_bucket"
+                yield Sample(name, labels | {"le": le}, count, exemplar=exemplar)
             yield Sample(f"{family.name}_count", labels, sum(counts))
             yield Sample(f"{family.name}_sum", labels, total)
         else:
@@ -143,79 +198,81 @@ class RowMetric(Metric):
         return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
 
     def encode(self, *, openmetrics: bool) -> Iterator[str]:
-        """Yield the header and then lines, a millisecond's worth or less at a time.
+        """Yield the header and then lines, a tenth of a millisecond's worth at a time.
 
         Text has no ``_created``; make the metric without them for it.
         """
         yield self.header(openmetrics=openmetrics)
         if self.family.kind == "histogram":
-            yield from self._histogram_lines()
+            yield from self._histogram_lines(openmetrics)
         else:
             yield from self._scalar_lines()
 
     def _scalar_lines(self) -> Iterator[str]:
         name, created_name = self.family.name, f"{self.family.base_name}_created"
         shown = self.sample_names
-        labels_of = _labels_of(self.family.labels)
+        labels, numbers, moments = self._memory.labels, Numbers(), self._memory.created
+        series = 0
         for portion in cast("Iterable[Sequence[Scalar]]", self.portions):
+            series += len(portion)
             if shown == [name]:
-                yield "".join(
-                    [
-                        f"{name}{labels_of(values)} {format_number(value)}\n"
-                        for values, value, _ in portion
-                    ]
-                )
-                continue
-            lines = []
-            for values, value, created in portion:
-                labels = labels_of(values)
-                if name in shown:
-                    lines.append(f"{name}{labels} {format_number(value)}\n")
-                if created is not None and created_name in shown:
-                    lines.append(f"{created_name}{labels} {format_number(created)}\n")
+                lines = [f"{name}{labels[of]} {numbers[n]}\n" for of, n, _ in portion]
+            else:
+                lines = []
+                for of, n, created in portion:
+                    if name in shown:
+                        lines.append(f"{name}{labels[of]} {numbers[n]}\n")
+                    if created is not None and created_name in shown:
+                        lines.append(f"{created_name}{labels[of]} {moments[created]}\n")
             yield "".join(lines)
+        self._memory.forget(series)
 
-    def _histogram_lines(self) -> Iterator[str]:
-        name = self.family.name
+    def _histogram_lines(self, openmetrics: bool) -> Iterator[str]:
+        name, les = self.family.name, self._les()
         with_buckets, with_count, with_sum, with_created = (
             f"{name}_{part}" in self.sample_names for part in HISTOGRAM_PARTS
         )
-        labels_of = _labels_of(self.family.labels)
-        # With a mark where le has its place among the others, in the order of their names.
-        with_le_of = _labels_of(self.family.labels, also="le")
-        les = self._les()
-        for portion in cast("Iterable[Sequence[Histogram]]", self.portions):
-            for values, counts, total, created in portion:
-                cumulated = list(accumulate(counts))
-                labels = labels_of(values)
-                lines = []
-                if with_buckets:
-                    before, after = with_le_of(values).split(_MARK)
-                    lines = [
-                        f"{name}_bucket{before}{le}{after} {format_number(count)}\n"
-                        for le, count in zip(les, cumulated, strict=True)
-                    ]
-                if with_count:
-                    lines.append(f"{name}_count{labels} {format_number(cumulated[-1])}\n")
-                if with_sum:
-                    lines.append(f"{name}_sum{labels} {format_number(total)}\n")
-                if with_created and created is not None:
-                    lines.append(f"{name}_created{labels} {format_number(created)}\n")
+        memory, numbers, plain = self._memory, Numbers(), [""] * len(les)
+        series = 0
+        lines: list[str] = []
+        for row in chain.from_iterable(cast("Iterable[Sequence[Histogram]]", self.portions)):
+            of, counts, total, created, exemplars = row
+            series += 1
+            labels, cumulated = memory.labels[of], list(accumulate(counts))
+            if with_buckets:
+                before, after = memory.with_le[of].split(_MARK)
+                ends = [memory.exemplars[e] if e else "" for e in exemplars]
+                lines += [
+                    f"{name}_bucket{before}{le}{after} {numbers[count]}{end}\n"
+                    for le, count, end in zip(
+                        les, cumulated, ends if openmetrics and ends else plain, strict=True
+                    )
+                ]
+            if with_count:
+                lines.append(f"{name}_count{labels} {numbers[cumulated[-1]]}\n")
+            if with_sum:
+                lines.append(f"{name}_sum{labels} {format_number(total)}\n")
+            if with_created and created is not None:
+                lines.append(f"{name}_created{labels} {memory.created[created]}\n")
+            if len(lines) > _LINES:
                 yield "".join(lines)
+                lines = []
+        yield "".join(lines)
+        memory.forget(series * len(les))
 
 
-def _labels_of(labels: Sequence[str], also: str | None = None) -> Callable[[tuple[str, ...]], str]:
-    """What renders label values as ``{…}``, in the order of the labels' names.
+def _labels_of(names: Sequence[str], also: str | None = None) -> Callable[[tuple[str, ...]], str]:
+    """What writes label values as ``{…}``, in the order of the labels' names.
 
     The value of the label ``also`` is `_MARK`.
     """
-    parts = [(label, '="%s"') for label in labels] + ([(also, f'="{_MARK}"')] if also else [])
-    places = sorted(range(len(labels)), key=lambda place: labels[place])
+    parts = [(name, '="%s"') for name in names] + ([(also, f'="{_MARK}"')] if also else [])
     template = ",".join(map("".join, sorted(parts)))
-    if not template:
-        return lambda _: ""
-    template = f"{{{template}}}"
-    escaped = _Escaped()
-    if len(places) == 1:
-        return lambda values: template % escaped[values[places[0]]]
-    return lambda values: template % tuple([escaped[values[place]] for place in places])
+    template = f"{{{template}}}" if template else ""
+    places = sorted(range(len(names)), key=names.__getitem__)
+    return lambda values: template % tuple([_escaped(values[place]) for place in places])
+
+
+def _exemplar(exemplar: Exemplar) -> str:
+    value, seconds, at = exemplar
+    return f' # {{{_EXEMPLAR_LABEL}="{_escaped(value)}"}} {format_number(seconds)} {at}'

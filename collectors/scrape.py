@@ -8,7 +8,7 @@ process and ``ains_up 0``. Scrapes that arrive while one runs share its answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Final
@@ -18,13 +18,13 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from collectors import exporter
-from collectors.base import Built, DatabaseCollector, has_any
+from collectors.base import Built, DatabaseCollector, Family, has_any
 from collectors.connection import LOST, Connect, Connections, Unavailable, time_limits
 from collectors.exporter import Outcome
 from collectors.ledger import Ledger, LedgerState
 from collectors.reader import Pauses, Reader
 from collectors.replication import CONFLICTS
-from collectors.rowmetric import RowMetric
+from collectors.rowmetric import Memory, RowMetric
 
 __all__ = ["Outcome", "Scraper", "Snapshot"]
 
@@ -46,12 +46,13 @@ class Snapshot:
     built: dict[str, Built] = field(default_factory=dict)
     """What each collector that succeeded found, by its name."""
     collectors: _Collectors = ()
+    memories: Mapping[Family, Memory] = field(default_factory=dict)
     report: Report = lambda _collector, _error: None
 
     def metrics(self, *, created: bool) -> list[Metric]:
         """All families, the exporter's own last; ``created`` adds ``_created`` samples."""
         shown: list[Metric] = [
-            RowMetric(family, built[family.name], created=created)
+            RowMetric(family, built[family.name], created=created, memory=self.memories.get(family))
             for collector in self.collectors
             if (built := self.built.get(collector.name)) is not None
             for family in collector.families
@@ -124,6 +125,9 @@ class Scraper:
         self._connections = Connections(connect)
         self._report = report
         self._ledger = Ledger()
+        self._memories = {
+            family: Memory(family) for collector in collectors for family in collector.families
+        }
         self._flights: dict[_Collectors, tuple[_Flight, _Task]] = {}
 
     async def close(self) -> None:
@@ -208,7 +212,9 @@ class Scraper:
 
     async def _read(self, flight: _Flight) -> Snapshot:
         flight.snapshot = None
-        snapshot = Snapshot(True, collectors=flight.collectors, report=self._report)
+        snapshot = Snapshot(
+            True, collectors=flight.collectors, memories=self._memories, report=self._report
+        )
         async with self._connections.snapshot(flight.remaining) as connection:
             reader = Reader(connection, self._ledger, Pauses())
             flight.snapshot = snapshot

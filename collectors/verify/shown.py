@@ -46,7 +46,7 @@ def _values(family: Family, built: Built) -> Iterator[tuple[tuple[str, ...], Val
     for portion in built[family.name]:
         for row in portion:
             if family.kind == "histogram":
-                labels, counts, seconds, _ = cast("Histogram", row)
+                labels, counts, seconds, _, _ = cast("Histogram", row)
                 yield labels, Value(tuple(counts), round(seconds * 1_000_000))
             else:
                 labels, value, _ = cast("Scalar", row)

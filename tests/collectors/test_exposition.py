@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Final
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import Collector
 
-from collectors.base import Family
+from collectors.base import Family, Kind, Row
 from collectors.exposition import (
     OPENMETRICS,
     TEXT,
@@ -24,7 +24,9 @@ from collectors.exposition import (
     select,
     time_limit,
 )
-from collectors.rowmetric import RowMetric, format_number
+from collectors.rowmetric import Memory, RowMetric, format_number
+
+KINDS: Final[tuple[Kind, ...]] = ("counter", "gauge", "histogram")
 
 hostile = st.text(
     st.one_of(
@@ -35,26 +37,38 @@ numbers = st.one_of(
     st.integers(-(2**63), 2**63), st.floats(), st.sampled_from([0, 999_999, 1_000_000, -1])
 )
 moments = st.none() | st.floats(0, 4e9)
+exemplars = st.tuples(hostile, st.floats(0, 1e9), st.floats(0, 4e9))
 bounds = st.lists(st.floats(0.001, 1e7), max_size=4, unique=True).map(sorted).map(tuple)
 
 
 @st.composite
-def families(draw: st.DrawFn) -> RowMetric:
-    kind: Literal["counter", "gauge", "histogram"] = draw(
-        st.sampled_from(("counter", "gauge", "histogram"))
-    )
+def families(draw: st.DrawFn) -> Family:
+    kind = draw(st.sampled_from(KINDS))
     labels = tuple(draw(st.lists(st.sampled_from(["a", "k", "le_", "z", "m_1"]), unique=True)))
     name = "ains_x_total" if kind == "counter" else "ains_x"
-    values = st.tuples(*([hostile] * len(labels)))
-    family = Family(name, kind, draw(hostile), labels)
-    if kind != "histogram":
-        rows = st.lists(st.tuples(values, numbers, moments), max_size=3)
-        return RowMetric(family, draw(st.lists(rows, max_size=3)), created=draw(st.booleans()))
-    family = Family(name, kind, draw(hostile), labels, draw(bounds))
+    return Family(name, kind, draw(hostile), labels, draw(bounds) if kind == "histogram" else ())
+
+
+def rows_of(family: Family) -> st.SearchStrategy[Row]:
+    values = st.tuples(*([hostile] * len(family.labels)))
+    if family.kind != "histogram":
+        return st.tuples(values, numbers, moments)
     places = len(family.bounds) + 1
     counts = st.lists(st.integers(0, 2**40), min_size=places, max_size=places)
-    rows = st.lists(st.tuples(values, counts, st.floats(0, 1e15), moments), max_size=2)
-    return RowMetric(family, draw(st.lists(rows, max_size=2)), created=draw(st.booleans()))
+    examples = st.lists(st.none() | exemplars, min_size=places, max_size=places)
+    return st.tuples(values, counts, st.floats(0, 1e15), moments, st.just(()) | examples)
+
+
+@st.composite
+def scrapes(draw: st.DrawFn) -> list[RowMetric]:
+    """What one process shows of a family in one scrape after the other."""
+    family = draw(families())
+    portions = st.lists(st.lists(rows_of(family), max_size=3), max_size=3)
+    created, memory = draw(st.booleans()), Memory(family)
+    return [
+        RowMetric(family, shown, created=created, memory=memory)
+        for shown in draw(st.lists(portions, min_size=1, max_size=3))
+    ]
 
 
 class Plain(Collector):
@@ -88,15 +102,52 @@ def reference(metric: RowMetric, openmetrics: bool) -> bytes:
     return generated(registry_of(metric), openmetrics)
 
 
-@given(families())
-def test_openmetrics_equals_prometheus_client(metric: RowMetric) -> None:
+@given(scrapes())
+def test_openmetrics_equals_prometheus_client(metrics: list[RowMetric]) -> None:
+    for metric in metrics:
+        assert render([metric], OPENMETRICS) == reference(metric, True)
+
+
+@given(scrapes())
+def test_text_equals_prometheus_client(metrics: list[RowMetric]) -> None:
+    memory = Memory(metrics[0].family)
+    for metric in metrics:
+        without_created = RowMetric(metric.family, metric.portions, memory=memory)
+        assert render([without_created], TEXT) == reference(without_created, False)
+
+
+def test_exemplars_are_shown_in_openmetrics_alone() -> None:
+    family = Family("ains_h", "histogram", "H", ("a",), (1.0, 5.0))
+    exemplars = (("0191-a", 0.25, 1764000000.125), None, ("0191-b", 7.0, 1764000001.0))
+    metric = RowMetric(family, [[(("x",), (2, 0, 1), 7.5, None, exemplars)]])
+    assert render([metric], OPENMETRICS).decode().splitlines()[2:5] == [
+        'ains_h_bucket{a="x",le="1.0"} 2.0 # {task_id="0191-a"} 0.25 1764000000.125',
+        'ains_h_bucket{a="x",le="5.0"} 2.0',
+        'ains_h_bucket{a="x",le="+Inf"} 3.0 # {task_id="0191-b"} 7.0 1764000001.0',
+    ]
+    assert b"#" not in render([metric], TEXT).partition(b"\nains_h_bucket")[2]
+
+
+def test_memory_of_series_that_are_gone_is_bounded() -> None:
+    counter = Family("ains_x_total", "counter", "X", ("a",))
+    histogram = Family("ains_h", "histogram", "H", ("a",))
+    for family in (counter, histogram):
+        memory = Memory(family)
+        for n in range(100):
+            labels, first = (str(n),), float(n)
+            row: Row = (labels, n, first)
+            if family is histogram:
+                row = (labels, (n,), first, first, ((str(n), first, first),))
+            render([RowMetric(family, [[row]], created=True, memory=memory)], OPENMETRICS)
+            for remembered in (memory.labels, memory.with_le, memory.created, memory.exemplars):
+                assert len(remembered) <= 2
+
+
+def test_numbers_that_are_equal_may_look_different() -> None:
+    family = Family("ains_x", "gauge", "X", ("a",))
+    values = (0, -0.0, 0.0, math.nan, 1, 1.0, True)
+    metric = RowMetric(family, [[((str(n),), value, None) for n, value in enumerate(values)]])
     assert render([metric], OPENMETRICS) == reference(metric, True)
-
-
-@given(families())
-def test_text_equals_prometheus_client(metric: RowMetric) -> None:
-    without_created = RowMetric(metric.family, metric.portions)
-    assert render([without_created], TEXT) == reference(without_created, False)
 
 
 @given(st.lists(st.tuples(hostile, hostile), unique=True, max_size=5))
@@ -214,7 +265,7 @@ def test_time_limit_leaves_room_for_the_answer(header: str | None, seconds: floa
 TWO = (
     RowMetric(Family("ains_x_total", "counter", "X"), [[((), 1, 5.0)]], created=True),
     RowMetric(
-        Family("ains_h", "histogram", "H", (), (1.0,)), [[((), [1, 0], 0.5, 5.0)]], created=True
+        Family("ains_h", "histogram", "H", (), (1.0,)), [[((), [1, 0], 0.5, 5.0, ())]], created=True
     ),
     RowMetric(Family("ains_total", "gauge", "Y"), [[((), 1, None)]]),
 )

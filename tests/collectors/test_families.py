@@ -41,18 +41,31 @@ def test_tasks_from_an_empty_ledger() -> None:
 
 def test_tasks_from_a_ledger() -> None:
     series: Families = {
-        "ains_tasks_created_total": {("t", "c"): ((7,), (0,), 5.0)},
-        "ains_task_timeouts_total": {("t", ""): ((1,), (0,), 6.0)},
-        "ains_task_duration_seconds": {("t", "FAILED"): ((2, 0, 1), (500_000, 0, 7_000_000), 8.0)},
-        "ains_tasks_in_queue": {("5", ""): ((3,), (0,), 9.0)},
-        "a_family_that_is_not_known_here": {("", ""): ((1,), (0,), 9.0)},
+        "ains_tasks_created_total": {("t", "c"): ((7,), (0,), 5.0, ())},
+        "ains_task_timeouts_total": {("t", ""): ((1,), (0,), 6.0, ())},
+        "ains_task_duration_seconds": {
+            ("t", "FAILED"): (
+                (2, 0, 1),
+                (500_000, 0, 7_000_000),
+                8.0,
+                (("a task", 0.25, 8.0),),
+            )
+        },
+        "ains_tasks_in_queue": {("5", ""): ((3,), (0,), 9.0, ())},
+        "a_family_that_is_not_known_here": {("", ""): ((1,), (0,), 9.0, ())},
     }
     built = TaskCollector().build(TaskData(series, 4.5))
     found = rows(built)
     assert found["ains_tasks_created_total"] == [(("t", "c"), 7, 5.0)]
     assert found["ains_task_timeouts_total"] == [(("t",), 1, 6.0)]
     assert found["ains_task_duration_seconds"] == [
-        (("t", "FAILED"), (2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), 7.5, 8.0)
+        (
+            ("t", "FAILED"),
+            (2, 0, 1, *[0] * 8),
+            7.5,
+            8.0,
+            (("a task", 0.25, 8.0), *[None] * 10),
+        )
     ]
     assert [row[1] for row in found["ains_tasks_in_queue"]] == [0, 0, 0, 0, 3, 0, 0, 0, 0, 0]
     assert found["ains_task_oldest_pending_timestamp_seconds"] == [((), 4.5, None)]
@@ -61,9 +74,9 @@ def test_tasks_from_a_ledger() -> None:
 
 def test_agents_completed_tasks_are_summed_over_the_types() -> None:
     completed = {
-        ("t", "a"): ((2,), (0,), 30.0),
-        ("u", "a"): ((3,), (0,), 20.0),
-        ("t", ""): ((9,), (0,), 10.0),  # completed by hand, without an agent
+        ("t", "a"): ((2,), (0,), 30.0, ()),
+        ("u", "a"): ((3,), (0,), 20.0, ()),
+        ("t", ""): ((9,), (0,), 10.0, ()),  # completed by hand, without an agent
     }
     data = AgentData(1, 0, [("BUSY", "1")], [], {"ains_tasks_completed_total": completed})
     found = rows(AgentCollector().build(data))
@@ -79,8 +92,8 @@ def test_every_family_that_is_built_is_declared_and_the_reverse() -> None:
 
 def test_no_step_of_rendering_is_long() -> None:
     """Between two steps others may run: with 100,000 series no step may take much of them."""
-    many = {("t", str(n)): ((n,), (0,), 1.0) for n in range(3000)}
-    durations = {(str(n), "FAILED"): ((n,) * 11, (0,) * 11, 1.0) for n in range(3000)}
+    many = {("t", str(n)): ((n,), (0,), 1.0, ()) for n in range(3000)}
+    durations = {(str(n), "FAILED"): ((n,) * 11, (0,) * 11, 1.0, ()) for n in range(3000)}
     tasks = TaskData(
         {"ains_tasks_created_total": many, "ains_task_duration_seconds": durations}, None
     )
