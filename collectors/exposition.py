@@ -1,19 +1,29 @@
 """Answers a scrape over HTTP: which format, which families, compressed or not.
 
 Accept is negotiated as RFC 9110 says, with the media types of the Prometheus exposition formats;
-what can't be understood in it is passed over. A large answer is rendered in slices, so that the
-event loop goes on serving, and compressed in a thread.
+what can't be understood in it is passed over. A large answer is rendered and sent in slices, so
+that the event loop goes on serving, and compressed in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+import zlib
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
 from prometheus_client import Metric
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -41,7 +51,9 @@ __all__ = [
 
 _EOF: Final = "# EOF\n"
 _GZIP_LEVEL: Final = 1
+_GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS
 _GZIP_FROM: Final = 1024
+_BLOCK: Final = 64 * 1024
 _MARGIN_SECONDS: Final = 0.5
 _LEAST_SECONDS: Final = 0.05
 _MOST_SECONDS: Final = 300.0
@@ -223,8 +235,10 @@ def render(metrics: Iterable[Metric], chosen: Format, failed: Failed = _raise) -
     return b"".join(out)
 
 
-async def exposition(metrics: Iterable[Metric], chosen: Format, failed: Failed = _raise) -> bytes:
-    """Render families in slices of about a millisecond.
+async def exposition(
+    metrics: Iterable[Metric], chosen: Format, failed: Failed = _raise
+) -> list[bytes]:
+    """Render families, the event loop serves others meanwhile; the answer is in pieces.
 
     ``failed`` is told of a family that can't be rendered, which is left out then.
     """
@@ -232,7 +246,45 @@ async def exposition(metrics: Iterable[Metric], chosen: Format, failed: Failed =
     out: list[bytes] = []
     for _ in _render(metrics, chosen, failed, out):
         await pauses.pause()
-    return b"".join(out)
+    return out
+
+
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield ``pieces`` joined so far that neither their number nor the length of one costs much."""
+    block, size = [], 0
+    for piece in pieces:
+        block.append(piece)
+        size += len(piece)
+        if size >= _BLOCK:
+            yield b"".join(block)
+            block, size = [], 0
+    if block:
+        yield b"".join(block)
+
+
+def _compressed(pieces: Iterable[bytes]) -> list[bytes]:
+    # zlib lets go of the interpreter's lock.
+    compressor = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_FORMAT)
+    return [*map(compressor.compress, _blocks(pieces)), compressor.flush()]
+
+
+class _Body(Payload):
+    """A body in pieces. It is never joined as a whole, which would take milliseconds."""
+
+    _autoclose = True
+
+    def __init__(self, pieces: Sequence[bytes], content_type: str) -> None:
+        super().__init__(pieces, content_type=content_type)
+        self._size = sum(map(len, pieces))
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return b"".join(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        pauses = Pauses()
+        for block in _blocks(self._value):
+            await writer.write(block)
+            await pauses.pause()
 
 
 def all_metrics(scraper: Scraper, snapshot: Snapshot, chosen: Format) -> list[Metric]:
@@ -253,13 +305,12 @@ def metrics_handler(scraper: Scraper) -> Callable[[web.Request], Awaitable[web.R
         metrics = all_metrics(scraper, snapshot, chosen)
         if names is not None:
             metrics = select(metrics, names)
-        body = await exposition(metrics, chosen, snapshot.failed)
-        response = web.Response(headers={"Content-Type": chosen.content_type})
-        response.headers["Vary"] = "Accept, Accept-Encoding"
-        if len(body) >= _GZIP_FROM and accepts_gzip(headers.get("Accept-Encoding")):
-            body = await asyncio.to_thread(gzip.compress, body, _GZIP_LEVEL)
-            response.headers["Content-Encoding"] = "gzip"
-        response.body = body
-        return response
+        pieces = await exposition(metrics, chosen, snapshot.failed)
+        answer = {"Content-Type": chosen.content_type, "Vary": "Accept, Accept-Encoding"}
+        size = sum(map(len, pieces))
+        if size >= _GZIP_FROM and accepts_gzip(headers.get("Accept-Encoding")):
+            pieces = await asyncio.to_thread(_compressed, pieces)
+            answer["Content-Encoding"] = "gzip"
+        return web.Response(body=_Body(pieces, chosen.content_type), headers=answer)
 
     return handle

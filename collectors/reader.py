@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pauses", "Reader"]
 
-_SLICE_SECONDS: Final = 0.001
+_SLICE_SECONDS: Final = 0.00025
 _PORTION: Final = 500
 
 # Plain tuples, not asyncpg's records, which the garbage collector tracks.
