@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from time import perf_counter, process_time
-from typing import Any, Final, TypedDict, cast
+from typing import Any, Final, NotRequired, TypedDict, cast
 
 import uvloop
 
@@ -28,6 +28,7 @@ class Order(TypedDict):
 
     In a request after the first, ``{task_id}`` and ``{agent_id}`` stand for what the answer to the
     first said. Statuses are counted for the whole run, everything else after ``warmup`` seconds.
+    With a ``pause`` a client waits that many seconds before its next request.
     """
 
     port: int
@@ -35,6 +36,7 @@ class Order(TypedDict):
     warmup: float
     seconds: float
     requests: list["Request"]
+    pause: NotRequired[float]
 
 
 class Request(TypedDict):
@@ -43,6 +45,7 @@ class Request(TypedDict):
     method: str
     path: str
     body: str
+    headers: NotRequired[dict[str, str]]
 
 
 class Report(TypedDict):
@@ -61,6 +64,7 @@ class Report(TypedDict):
 class _Run:
     def __init__(self, order: Order) -> None:
         self.requests = [_encode(request) for request in order["requests"]]
+        self.pause = order.get("pause", 0.0)
         self.latencies: list[float] = []
         self.units = 0
         self.bad: Counter[str] = Counter()
@@ -72,6 +76,7 @@ def _encode(request: Request) -> Callable[[bytes, bytes], bytes]:
     """Return a function of task id and agent id that makes the bytes of a request."""
     body = request["body"].encode()
     lines = [f"{request['method']} {request['path']} HTTP/1.1", "Host: localhost"]
+    lines += [f"{name}: {value}" for name, value in request.get("headers", {}).items()]
     if body:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     raw = "\r\n".join([*lines, "", ""]).encode() + body
@@ -83,7 +88,8 @@ def _encode(request: Request) -> Callable[[bytes, bytes], bytes]:
 class _Client(asyncio.Protocol):
     def __init__(self, run: _Run) -> None:
         self._run = run
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._length = 0  # of the whole answer, when that is known
         self._step = 0
         self._task = self._agent = b""
         self._sent = 0.0
@@ -98,20 +104,26 @@ class _Client(asyncio.Protocol):
             self._run.bad["connection lost"] += 1
 
     def _send(self) -> None:
+        if self._run.over:
+            return
         self._sent = perf_counter()
         self._write(self._run.requests[self._step](self._task, self._agent))
 
     def data_received(self, data: bytes) -> None:
         if self._buffer:
-            data = self._buffer + data
+            self._buffer += data
+            if len(self._buffer) < self._length:
+                return
+            data = bytes(self._buffer)
         head = data.find(b"\r\n\r\n")
         length = _LENGTH.search(data, 0, head + 2) if head >= 0 else None
         if head >= 0 and length is None:
             raise ValueError(f"an answer without a length: {data[:head]!r}")
         if length is None or len(data) < head + 4 + int(length[1]):
-            self._buffer = data
+            self._buffer = bytearray(data)
+            self._length = head + 4 + int(length[1]) if length else 0
             return
-        self._buffer = b""
+        self._buffer, self._length = bytearray(), 0
         self._answered(data, head)
 
     def _answered(self, data: bytes, head: int) -> None:
@@ -128,7 +140,10 @@ class _Client(asyncio.Protocol):
         self._step = (self._step + 1) % len(run.requests) if good else 0
         if good and self._step == 0 and run.measuring:
             run.units += 1
-        self._send()
+        if run.pause:
+            asyncio.get_running_loop().call_later(run.pause, self._send)
+        else:
+            self._send()
 
     def _remember(self, data: bytes, head: int) -> bool:
         at = data.index(b'"task_id":"', head) + 11

@@ -1,0 +1,1 @@
+"""What it costs to show many series, and what the API notices of it."""
