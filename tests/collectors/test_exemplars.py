@@ -55,7 +55,7 @@ async def test_bucket_shows_its_latest_task(db: asyncpg.Connection, scraper: Scr
     first, slow = await finished(db, 0.25), await finished(db, 7)
     before = await exemplars(scraper, "ains_task_duration_seconds")
     assert shown(before) == {"1.0": (str(first), 0.25), "10.0": (str(slow), 7.0)}
-    ended = await db.fetchval("SELECT completed_at FROM tasks WHERE task_id = $1", slow)
+    ended = await db.fetchval("SELECT max(at) FROM task_events WHERE task_id = $1", slow)
     assert before["t", "10.0"] == (str(slow), 7.0, ended.timestamp())
 
     await db.execute("SELECT metrics.fold()")
