@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import aiohttp
@@ -49,6 +49,7 @@ async def prometheus(directory: Path, *targets: str) -> AsyncIterator[str]:
             f"--config.file={file}",
             f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
+            "--enable-feature=exemplar-storage",
             "--log.level=warn",
         ],
         stdin=subprocess.DEVNULL,
@@ -86,6 +87,21 @@ class PromQl:
         assert len(result) <= 1, result
         return float(result[0]["value"][1]) if result else None
 
+    async def exemplars(self, query: str) -> dict[str, set[str]]:
+        """Tasks that the exemplars of a query name, by ``le``; of the last minute."""
+        now = time()
+        parameters = {"query": query, "start": str(now - 60), "end": str(now + 60)}
+        async with self._http.get(
+            f"{self._url}/api/v1/query_exemplars", params=parameters
+        ) as response:
+            answer = await response.json()
+        assert answer["status"] == "success", answer
+        found: dict[str, set[str]] = {}
+        for series in answer["data"]:
+            tasks = found.setdefault(series["seriesLabels"]["le"], set())
+            tasks.update(exemplar["labels"]["task_id"] for exemplar in series["exemplars"])
+        return found
+
     async def until(self, query: str, expected: float) -> None:
         """Wait until a query has this value."""
         deadline = monotonic() + 20
@@ -113,7 +129,7 @@ async def test_promql_agrees_with_what_happened(service_url: str, tmp_path: Path
         await ask.until("ains_up", 1)
         worker = AgentWorker(ains, "doubler", {"double": double}, poll_interval=0.05)
         working = asyncio.create_task(worker.run())
-        for x in (*range(10), -1, -2):
+        doubled = [
             await ains.tasks.create(
                 "acme",
                 task_type="double",
@@ -121,6 +137,8 @@ async def test_promql_agrees_with_what_happened(service_url: str, tmp_path: Path
                 input_data={"x": x},
                 max_retries=0,
             )
+            for x in (*range(10), -1, -2)
+        ]
         waiting = await ains.tasks.create(
             "acme", task_type="fly", capability_required="fly", priority=9
         )
@@ -146,6 +164,12 @@ async def test_promql_agrees_with_what_happened(service_url: str, tmp_path: Path
         assert oldest == pytest.approx(waiting.created_at.timestamp(), abs=0.001)
         quantile = "histogram_quantile(0.99, sum by (le) (ains_task_duration_seconds_bucket))"
         assert 0 <= (await ask.value(quantile) or 0) <= 1
+
+        # Each bucket names some of the tasks that are counted in it.
+        named = await ask.exemplars('ains_task_duration_seconds_bucket{status="COMPLETED"}')
+        assert set(named) == {"1.0"}
+        assert named["1.0"]
+        assert named["1.0"] <= {str(task.task_id) for task in doubled[:10]}
 
         # The invariants of the metric contract, asked of Prometheus.
         balance = (
