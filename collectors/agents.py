@@ -55,14 +55,33 @@ class AgentCollector(DatabaseCollector[AgentData]):
     name = "agents"
     families = (_TOTAL, _ACTIVE, _TRUST, _COMPLETED, _FAILED, _BY_STATUS)
 
+    def __init__(self) -> None:
+        """No agent is known yet."""
+        self._known: dict[str, Row] = {}
+
     async def fetch(self, reader: Reader) -> AgentData:
         """Read the agents and the task ledger."""
         series = await reader.ledger("task")
         row = await reader.fetchrow(_STATE)
         if row is None:
             raise LookupError("no row from a query without FROM")
-        trust = await reader.fetch(_TRUST_SCORES)
+        trust = await self._trust_scores(reader)
         return AgentData(row["total"], row["active"], row["statuses"], trust, series)
+
+    async def _trust_scores(self, reader: Reader) -> list[Row]:
+        """Read the agents' trust; rows as they were at the last scrape are that one's rows.
+
+        To free those of 20,000 agents at the end of each scrape would stop the process for 2 ms.
+        """
+        known, trust = self._known, []
+        async for portion in reader.portions(_TRUST_SCORES):
+            for row in portion:
+                if known.get(row[0]) != row:
+                    known[row[0]] = row
+                trust.append(known[row[0]])
+        if len(known) > 2 * len(trust):
+            self._known = {}
+        return trust
 
     def build(self, data: AgentData) -> Built:
         """Turn `AgentData` into the rows of each family."""

@@ -16,7 +16,6 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
-    Sequence,
 )
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -53,7 +52,7 @@ _EOF: Final = "# EOF\n"
 _GZIP_LEVEL: Final = 1
 _GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS
 _GZIP_FROM: Final = 1024
-_BLOCK: Final = 64 * 1024
+_BLOCK: Final = 16 * 1024
 _MARGIN_SECONDS: Final = 0.5
 _LEAST_SECONDS: Final = 0.05
 _MOST_SECONDS: Final = 300.0
@@ -262,10 +261,16 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(block)
 
 
-def _compressed(pieces: Iterable[bytes]) -> list[bytes]:
+def _compressed(pieces: list[bytes]) -> list[bytes]:
     # zlib lets go of the interpreter's lock.
     compressor = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_FORMAT)
-    return [*map(compressor.compress, _blocks(pieces)), compressor.flush()]
+    return [*map(compressor.compress, _blocks(_emptied(pieces))), compressor.flush()]
+
+
+def _emptied(pieces: list[bytes]) -> Iterator[bytes]:
+    pieces.reverse()
+    while pieces:
+        yield pieces.pop()
 
 
 class _Body(Payload):
@@ -273,7 +278,7 @@ class _Body(Payload):
 
     _autoclose = True
 
-    def __init__(self, pieces: Sequence[bytes], content_type: str) -> None:
+    def __init__(self, pieces: list[bytes], content_type: str) -> None:
         super().__init__(pieces, content_type=content_type)
         self._size = sum(map(len, pieces))
 
@@ -282,7 +287,8 @@ class _Body(Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         pauses = Pauses()
-        for block in _blocks(self._value):
+        # Each piece is freed when it is sent: all at once would take a millisecond, too.
+        for block in _blocks(_emptied(self._value)):
             await writer.write(block)
             await pauses.pause()
 

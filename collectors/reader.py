@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Pauses", "Reader"]
 
 _SLICE_SECONDS: Final = 0.00025
-_PORTION: Final = 500
+_PORTION: Final = 250
 
 # Plain tuples, not asyncpg's records, which the garbage collector tracks.
 Row = tuple[Any, ...]
