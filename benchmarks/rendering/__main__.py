@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -33,9 +34,9 @@ _SCRAPES: dict[str, dict[str, str]] = {
 _STAGES = f"""\
 Processor time (user and system) of one scrape in a process that does nothing else, ms, medians.
 *build* makes rows of what was read, *render* makes the answer of them; prometheus_client renders
-the same samples. *The first* scrape of a process reads all totals; “{FACTS:,} facts open” is with
-as many facts that are not folded yet. The totals and what a process remembers of scrapes in both
-formats make it {{memory:.0f}} MB larger."""
+the same samples. *The first* scrape of a process reads all totals; “{FACTS:,} tasks open” is with
+the facts of as many more completed tasks, which are not folded yet. The totals and what a process
+remembers of scrapes in both formats make it {{memory:.0f}} MB larger."""
 _HEALTH = f"""\
 GET /health of `ains serve` from {_CLIENTS} clients that wait {1000 * _PAUSE:.0f} ms after each
 answer, while scrapes follow each other without a pause; × quiet is the median of the ratios of p99
@@ -55,6 +56,11 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/exposition", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="how often all is measured (7)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a measurement (2)")
+    parser.add_argument(
+        "--realtime",
+        action="store_true",
+        help="run everything at real-time priority, undisturbed by other programs (Linux, root)",
+    )
     parser.add_argument("--save", action="store_true", help="put the tables into RESULTS.md")
     parser.add_argument("--database-url", help="a server to use instead of the embedded one")
     return parser.parse_args()
@@ -79,7 +85,7 @@ async def _stages(url: str, rounds: int) -> Report:
 def _stages_table(folded: Report, open_: Report) -> str:
     cases = dict(folded["cases"])
     for name in ("text", "OpenMetrics"):
-        cases[f"{name}, {FACTS:,} facts open"] = open_["cases"][name]
+        cases[f"{name}, {FACTS:,} tasks open"] = open_["cases"][name]
     rows = [["scrape", "samples", "MB", "read", "build", "render", "together", "gzip"]]
     for name in sorted(cases, key=lambda name: not name.startswith("text")):
         took = cases[name]["milliseconds"]
@@ -171,12 +177,8 @@ def _health_table(found: dict[str, _Round]) -> str:
     return table(rows)
 
 
-async def _serve(
-    stack: AsyncExitStack,
-    url: str,
-    cluster: Cluster,
-    rounds: int,
-    bench_arguments: argparse.Namespace,
+async def _api(
+    stack: AsyncExitStack, url: str, cluster: Cluster, arguments: argparse.Namespace
 ) -> str:
     port = free_port()
     command = ["-c", "from ains.cli import main; main()", "serve", "--port", str(port)]
@@ -186,8 +188,8 @@ async def _serve(
         await stack.enter_async_context(generator()),
         await stack.enter_async_context(generator()),
     )
-    bench = _Bench(bench_arguments, port)
-    return _health_table(await _health(bench, loads, (pid, cluster.pid), rounds))
+    bench = _Bench(arguments, port)
+    return _health_table(await _health(bench, loads, (pid, cluster.pid), arguments.rounds))
 
 
 async def _measure(arguments: argparse.Namespace) -> str:
@@ -202,7 +204,7 @@ async def _measure(arguments: argparse.Namespace) -> str:
         await add_facts(url)
         opened = await _stages(url, arguments.rounds)
         print("measuring the API", flush=True)
-        health = await _serve(stack, url, cluster, arguments.rounds, arguments)
+        health = await _api(stack, url, cluster, arguments)
     return "\n\n".join(
         (
             _STAGES.format(memory=folded["memory"] / 1e6),
@@ -217,7 +219,11 @@ async def _measure(arguments: argparse.Namespace) -> str:
 def main() -> None:
     """Measure, print, and save if asked to."""
     arguments = _arguments()
+    if arguments.realtime:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     text = asyncio.run(_measure(arguments))
+    if arguments.realtime:
+        text += " Everything ran at real-time priority."
     print(f"\n{text}")
     if arguments.save:
         save("Exposition", text)

@@ -29,11 +29,6 @@ _TASKS: Final = """
                   interval '1 second' * 2 ^ (i % 13) AS work
            ) AS x
 """
-# Facts that are not folded yet.
-_FACTS: Final = """
-    INSERT INTO tasks (client_id, task_type, capability_required)
-    SELECT 'client-' || i % 75, 'type-' || i % 100, $2 FROM generate_series(1, $1) AS i
-"""
 
 
 async def fill(url: str) -> None:
@@ -54,9 +49,9 @@ async def fill(url: str) -> None:
 
 
 async def add_facts(url: str) -> None:
-    """Create tasks, and don't fold."""
+    """Let some agents complete one more task each, and don't fold."""
     connection = await asyncpg.connect(url, command_timeout=600)
     try:
-        await connection.execute(_FACTS, FACTS, CAPABILITY)
+        await connection.execute(_TASKS, 1, FACTS, 0, CAPABILITY, "COMPLETED")
     finally:
         await connection.close()
