@@ -1,4 +1,4 @@
-"""A scraper on the test's database."""
+"""A scraper on the test's database, with the rights that one is given."""
 
 from collections.abc import AsyncIterator
 
@@ -13,9 +13,9 @@ from collectors.webhooks import WebhookCollector
 
 
 @pytest.fixture
-async def scraper(database_url: str) -> AsyncIterator[Scraper]:
+async def scraper(scraper_url: str) -> AsyncIterator[Scraper]:
     scraper = Scraper(
-        pool_maker(database_url),
+        pool_maker(scraper_url),
         [TaskCollector(), AgentCollector(), ChainCollector(), WebhookCollector()],
     )
     yield scraper

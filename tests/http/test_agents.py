@@ -12,8 +12,8 @@ from tests.support.agent_api import AgentApi, agent_api, heartbeat, offer, regis
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[AgentApi]:
-    async with agent_api(database_url) as running:
+async def api(service_url: str) -> AsyncIterator[AgentApi]:
+    async with agent_api(service_url) as running:
         yield running
 
 
@@ -67,8 +67,8 @@ async def test_what_is_not_hexadecimal_is_a_400(api: AgentApi, field: str) -> No
     assert (await api.ok("GET", "/ains/agents"))["total"] == 0
 
 
-async def test_server_that_wants_signatures_accepts_no_other(database_url: str) -> None:
-    async with agent_api(database_url, require_signed_agents=True) as api:
+async def test_server_that_wants_signatures_accepts_no_other(service_url: str) -> None:
+    async with agent_api(service_url, require_signed_agents=True) as api:
         assert await api.status("POST", "/ains/agents", registration()) == 400
         body = signed()
         assert await api.status("POST", "/ains/agents", body | {"endpoint": "http://b"}) == 400

@@ -12,8 +12,8 @@ from tests.support.agent_api import AgentApi, agent_api, heartbeat
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[AgentApi]:
-    async with agent_api(database_url) as running:
+async def api(service_url: str) -> AsyncIterator[AgentApi]:
+    async with agent_api(service_url) as running:
         await running.register("a1", tags=["Sum"])
         yield running
 
@@ -39,8 +39,8 @@ async def test_heartbeat_sets_the_status(api: AgentApi, health: str, status: str
     assert row["health_metrics"] == f'{{"cpu":0.5,"big":{10**40}}}'
 
 
-async def test_next_heartbeat_follows_the_settings(database_url: str) -> None:
-    async with agent_api(database_url, agent_ttl=9, heartbeat_interval=2.5) as api:
+async def test_next_heartbeat_follows_the_settings(service_url: str) -> None:
+    async with agent_api(service_url, agent_ttl=9, heartbeat_interval=2.5) as api:
         await api.register()
         assert (await api.beat())["next_heartbeat_in"] == 2.5
 

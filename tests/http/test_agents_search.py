@@ -10,8 +10,8 @@ from tests.support.agent_api import AgentApi, agent_api
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[AgentApi]:
-    async with agent_api(database_url) as running:
+async def api(service_url: str) -> AsyncIterator[AgentApi]:
+    async with agent_api(service_url) as running:
         yield running
 
 

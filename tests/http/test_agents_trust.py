@@ -14,8 +14,8 @@ PATH = "/ains/agents/a1/trust"
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[AgentApi]:
-    async with agent_api(database_url) as running:
+async def api(service_url: str) -> AsyncIterator[AgentApi]:
+    async with agent_api(service_url) as running:
         await running.register("a1")
         yield running
 

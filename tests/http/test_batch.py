@@ -10,8 +10,8 @@ from tests.support.task_api import TaskApi, task_api, task_body
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[TaskApi]:
-    async with task_api(database_url) as running:
+async def api(service_url: str) -> AsyncIterator[TaskApi]:
+    async with task_api(service_url) as running:
         yield running
 
 

@@ -15,8 +15,8 @@ HOSTILE = ["'; DROP TABLE task_chains; --", '"\\\n\t', "\u202e\U0001f4a9", "%s{}
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[TaskApi]:
-    async with task_api(database_url) as running:
+async def api(service_url: str) -> AsyncIterator[TaskApi]:
+    async with task_api(service_url) as running:
         yield running
 
 

@@ -32,8 +32,8 @@ AT_RANDOM = settings(
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[TaskApi]:
-    async with task_api(database_url) as running:
+async def api(service_url: str) -> AsyncIterator[TaskApi]:
+    async with task_api(service_url) as running:
         await running.agent("a1")
         yield await running.agent("a2", tags=["sum"])
 

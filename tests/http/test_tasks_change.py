@@ -13,8 +13,8 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[TaskApi]:
-    async with task_api(database_url) as running:
+async def api(service_url: str) -> AsyncIterator[TaskApi]:
+    async with task_api(service_url) as running:
         yield await running.agent()
 
 

@@ -21,15 +21,15 @@ Answer = tuple[int, Any]
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[TaskApi]:
-    async with task_api(database_url) as running:
+async def api(service_url: str) -> AsyncIterator[TaskApi]:
+    async with task_api(service_url) as running:
         yield await running.agent()
 
 
 @pytest.fixture
-async def replica(database_url: str, api: TaskApi) -> AsyncIterator[TaskApi]:
+async def replica(service_url: str, api: TaskApi) -> AsyncIterator[TaskApi]:
     """A second server on the same database."""
-    async with task_api(database_url) as running:
+    async with task_api(service_url) as running:
         yield running
 
 

@@ -13,8 +13,8 @@ URL = "https://hooks.example.com/ains"
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[AgentApi]:
-    async with agent_api(database_url) as running:
+async def api(service_url: str) -> AsyncIterator[AgentApi]:
+    async with agent_api(service_url) as running:
         await running.register("a1")
         await running.register("a2")
         yield running

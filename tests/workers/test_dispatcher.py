@@ -17,8 +17,8 @@ TTL = timedelta(seconds=60)
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    made = Database(database_url, max_size=8)
+async def database(service_url: str) -> AsyncIterator[Database]:
+    made = Database(service_url, max_size=8)
     yield made
     await made.close()
 

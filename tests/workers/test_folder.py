@@ -20,8 +20,8 @@ async def open_events(db: asyncpg.Connection) -> int:
     return count
 
 
-async def test_full_batch_is_followed_by_another(database_url: str, db: asyncpg.Connection) -> None:
-    database = Database(database_url)
+async def test_full_batch_is_followed_by_another(service_url: str, db: asyncpg.Connection) -> None:
+    database = Database(service_url)
     folder = Folder(database, interval=1)
     await add_events(db, 5100)
     assert await folder.step() == 0
@@ -33,9 +33,9 @@ async def test_full_batch_is_followed_by_another(database_url: str, db: asyncpg.
 
 
 async def test_folds_more_often_when_there_is_more_to_fold(
-    database_url: str, db: asyncpg.Connection
+    service_url: str, db: asyncpg.Connection
 ) -> None:
-    database = Database(database_url)
+    database = Database(service_url)
     folder = Folder(database, interval=1)
     assert await folder.step() == 1
     await add_events(db, 3000)
@@ -45,8 +45,8 @@ async def test_folds_more_often_when_there_is_more_to_fold(
     await database.close()
 
 
-async def test_waits_while_another_process_folds(database_url: str, db: asyncpg.Connection) -> None:
-    database = Database(database_url)
+async def test_waits_while_another_process_folds(service_url: str, db: asyncpg.Connection) -> None:
+    database = Database(service_url)
     folder = Folder(database, interval=1)
     await add_events(db, 1)
     async with db.transaction():
@@ -55,8 +55,8 @@ async def test_waits_while_another_process_folds(database_url: str, db: asyncpg.
     await database.close()
 
 
-async def test_idle_ledger_is_looked_at(database_url: str, db: asyncpg.Connection) -> None:
-    database = Database(database_url)
+async def test_idle_ledger_is_looked_at(service_url: str, db: asyncpg.Connection) -> None:
+    database = Database(service_url)
     await db.execute("UPDATE metrics.fold_state SET folded_at = now() - interval '1 hour'")
     await Folder(database, interval=1).step()
 

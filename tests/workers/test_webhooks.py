@@ -71,12 +71,12 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-async def pool(database_url: str, db: asyncpg.Connection) -> AsyncIterator[Database]:
+async def pool(service_url: str, db: asyncpg.Connection) -> AsyncIterator[Database]:
     await db.execute(
         "INSERT INTO agents (agent_id, display_name, endpoint, public_key, signature)"
         " SELECT n, n, 'http://a', '00', '00' FROM unnest('{a,b}'::text[]) AS n"
     )
-    database = Database(database_url, max_size=8)
+    database = Database(service_url, max_size=8)
     yield database
     await database.close()
 
