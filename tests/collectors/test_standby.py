@@ -26,7 +26,7 @@ from tests.support.cluster import Cluster, cluster, standby_of
 from tests.support.databases import eventually
 from tests.support.history import add_history
 from tests.support.rows import add_agent
-from tests.support.scraped import Values, scrape, total, values
+from tests.support.scraped import Values, lasting, scrape, total, values
 from tests.support.scraping import ALL, succeeded
 from tests.support.serving import ains, serving
 
@@ -76,8 +76,7 @@ async def contract(scraper: Scraper) -> Values:
     """What one scrape shows of the database, with the times at which its series began."""
     snapshot = await scraper.scrape()
     assert succeeded(snapshot) == ALL
-    found = values(snapshot.metrics(created=True))
-    return {key: value for key, value in found.items() if not key[0].startswith("ains_scrape_")}
+    return lasting(values(snapshot.metrics(created=True)))
 
 
 async def test_replica_shows_the_same_once_it_has_replayed(
@@ -169,7 +168,11 @@ class Held(TaskCollector):
         return await super().fetch(reader)
 
 
-@pytest.mark.parametrize("conflict", [A_DEAD_ROW, ("TRUNCATE tasks CASCADE",)], ids=["row", "lock"])
+@pytest.mark.parametrize(
+    "conflict",
+    [A_DEAD_ROW, ("TRUNCATE tasks CASCADE",), ("SELECT metrics.fold()", "SELECT metrics.rotate()")],
+    ids=["row", "lock", "rotation"],
+)
 @pytest.mark.parametrize("stay", ["", "SELECT pg_sleep(0.8)::text"], ids=["idle", "busy"])
 async def test_scrape_that_replay_cancels_is_tried_again(
     primary: Cluster, standby: Cluster, stay: str, conflict: tuple[str, ...]

@@ -19,7 +19,7 @@ from tests.support.history import add_history
 from tests.support.load import Load
 from tests.support.recount import impossible_histories
 from tests.support.retention import count, ended_tasks, fold, prune
-from tests.support.scraped import Values, assert_invariants, assert_monotone, total, values
+from tests.support.scraped import Values, assert_invariants, assert_monotone, lasting, total, values
 from tests.support.serving import serving
 
 DAYS = timedelta(days=1)
@@ -45,12 +45,12 @@ async def scraping(dsn: str) -> AsyncIterator[Scraper]:
 
 
 async def shown(scraper: Scraper) -> Values:
-    """One scrape, with the times at which its series began; without what is about the scrape."""
+    """One scrape, with the times at which its series began."""
     snapshot = await scraper.scrape()
     assert [outcome.error for outcome in snapshot.outcomes] == [None] * 4
     found = values(snapshot.metrics(created=True))
     assert_invariants(found)
-    return {key: value for key, value in found.items() if not key[0].startswith("ains_scrape_")}
+    return lasting(found)
 
 
 async def wrong(db: asyncpg.Connection) -> Sequence[Difference]:

@@ -11,6 +11,7 @@ Values = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
 _COUNTED = ("_total", "_count", "_sum", "_bucket")
 _GAUGES = ("ains_agents_total",)
+_PASSING = ("ains_scrape_", "ains_task_oldest_pending_", "ains_agents_active")
 
 
 def values(metrics: Iterable[Metric]) -> Values:
@@ -27,6 +28,11 @@ async def scrape(scraper: Scraper) -> Values:
     snapshot: Snapshot = await scraper.scrape()
     assert snapshot.up
     return values(snapshot.metrics(created=False))
+
+
+def lasting(found: Values) -> Values:
+    """What neither the scrape itself changes nor, with nobody writing, time: retries fall due."""
+    return {key: value for key, value in found.items() if not key[0].startswith(_PASSING)}
 
 
 def total(found: Values, name: str, **labels: str) -> float:
