@@ -137,6 +137,13 @@ class Settings(BaseSettings):
     metrics_database_url: _Url | None = Field(
         None, description="Where scrapes read, for example a replica. Default: the same database."
     )
+    metrics_label_limit: int = Field(
+        25_000,
+        ge=0,
+        description="How many values `task_type`, `client_id`, `agent_id` and `failure_reason` "
+        "show in metrics, each. Once a label has reached it, further values count under `other`, "
+        "for ever. 0: no limit.",
+    )
     database_pgbouncer: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Whether a PgBouncer in transaction mode stands before PostgreSQL: no prepared "

@@ -78,6 +78,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "totals, or found that there were none.",
     "ains_scrape_database_replication_lag_seconds": "How far the database that was scraped is "
     "behind its primary. 0 on a primary.",
+    "ains_scrape_merged_label_values": "Values that came after a label had reached "
+    "AINS_METRICS_LABEL_LIMIT. Their facts count under other, and go on doing so.",
 }
 """By family; says what the help has no room for."""
 
@@ -85,6 +87,7 @@ LABELS: Final[Mapping[str, str]] = {
     "task_type": "Kind of work, as the client named it",
     "client_id": "Who submitted the task",
     "agent_id": "The agent; empty when there was none",
+    "label": "A label whose values come from outside",
     "ains_agent_trust_score.agent_id": "The agent",
     "ains_agent_tasks_completed_total.agent_id": "The agent",
     "ains_agent_tasks_failed_total.agent_id": "The agent",
@@ -325,6 +328,9 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     ),
     "ains_scrape_database_replication_lag_seconds": (
         ("Alert: old numbers", "ains_scrape_database_replication_lag_seconds > 60"),
+    ),
+    "ains_scrape_merged_label_values": (
+        ("Alert: a label has too many values", "ains_scrape_merged_label_values > 0"),
     ),
 }
 """Questions and the PromQL that answers them, by family."""

@@ -46,6 +46,12 @@ LAG: Final = Family(
     "Age of the last transaction that the scraped replica replayed; 0 when it has replayed all, "
     "and on a primary",
 )
+MERGED: Final = Family(
+    "ains_scrape_merged_label_values",
+    "gauge",
+    "Values of a label that count under other, since it has reached its limit",
+    ("label",),
+)
 INFO: Final = Family(
     "ains_application_info",
     "info",
@@ -63,7 +69,7 @@ class Outcome:
     error: Exception | None = None
 
 
-FAMILIES: Final = (UP, SUCCESS, DURATION, OPEN_EVENTS, FOLDED, LAG)
+FAMILIES: Final = (UP, SUCCESS, DURATION, OPEN_EVENTS, FOLDED, LAG, MERGED)
 """What `metrics` yields."""
 
 
@@ -88,6 +94,7 @@ def metrics(
         yield RowMetric(FOLDED, [[((), ledger.folded_at.timestamp(), None)]])
         if ledger.replication_lag is not None:
             yield RowMetric(LAG, [[((), ledger.replication_lag, None)]])
+        yield RowMetric(MERGED, [[((label,), n, None) for label, n in ledger.merged]])
 
 
 def _successes(outcomes: Sequence[Outcome]) -> Iterator[list[Scalar]]:

@@ -38,6 +38,7 @@ LEDGERS: Final = ("task", "chain", "webhook")
 _STATE: Final = """
 SELECT generation, folded_at, open_task_events, open_chain_events, open_webhook_events,
        pg_is_in_recovery() AS replica,
+       ARRAY(SELECT g FROM metrics.label_guards AS g ORDER BY g.label) AS guards,
        pg_postmaster_start_time() AS server,
        (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) AS database,
        pg_relation_filenode('metrics.totals') AS file
@@ -81,6 +82,8 @@ class LedgerState:
     identity: Identity
     replication_lag: float | None = 0.0
     """Seconds, see `collectors.replication.lag`; 0 on a primary."""
+    merged: tuple[tuple[str, int], ...] = ()
+    """How many values of each open label count under ``other``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class Ledger:
             row["open_task_events"] + row["open_chain_events"] + row["open_webhook_events"],
             (row["server"], row["database"], row["file"]),
             await replication.lag(reader, row["folded_at"]) if row["replica"] else 0.0,
+            tuple((guard["label"], guard["merged"]) for guard in row["guards"]),
         )
 
     async def totals(self, reader: Reader, state: LedgerState) -> Totals:

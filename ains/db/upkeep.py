@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ains.db.sql import load
 
@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHANNEL",
+    "ClosedLabel",
+    "MetricsSettings",
     "announce",
+    "closed_labels",
     "fold",
     "open_bytes",
     "rotate_open",
-    "say_agent_ttl",
+    "say_settings",
     "schema_version",
     "vacuum_open",
 ]
@@ -25,6 +28,25 @@ CHANNEL: Final = "ains_wake"
 """The channel of NOTIFY on which dispatchers hear of work."""
 
 _QUERIES = load("upkeep")
+
+
+class MetricsSettings(NamedTuple):
+    """What the schema ``metrics`` has to know of the settings."""
+
+    agent_ttl: timedelta
+    """When an agent counts as lost."""
+    label_limit: int | None
+    """How many values an open label shows; None: any number."""
+
+
+class ClosedLabel(NamedTuple):
+    """A label that shows no further value."""
+
+    label: str
+    merged: int
+    """How many values count under ``other``."""
+    shown: int
+    families: list[str]
 
 
 async def announce(statements: Statements) -> None:
@@ -60,9 +82,14 @@ async def rotate_open(statements: Statements) -> bool:
     return done
 
 
-async def say_agent_ttl(statements: Statements, ttl: timedelta) -> None:
-    """Tell the views in the schema ``metrics`` when an agent counts as lost."""
-    await statements.execute(_QUERIES["say_agent_ttl"], ttl)
+async def say_settings(statements: Statements, settings: MetricsSettings) -> None:
+    """Tell the schema ``metrics`` what its views and folds have to know."""
+    await statements.execute(_QUERIES["say_settings"], *settings)
+
+
+async def closed_labels(statements: Statements) -> list[ClosedLabel]:
+    """The labels that show no further value."""
+    return [ClosedLabel(**row) for row in await statements.fetch(_QUERIES["closed_labels"])]
 
 
 async def schema_version(statements: Statements) -> str | None:

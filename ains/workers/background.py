@@ -9,12 +9,13 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from ains.db import upkeep
 from ains.domain.addresses import parse_networks
 from ains.errors import SettingsError
 from ains.logs import get_logger
 from ains.workers.dispatcher import Dispatcher
 from ains.workers.listener import Listener
-from ains.workers.maintenance import Compactor, Folder
+from ains.workers.maintenance import Compactor, Folder, LabelWatch
 from ains.workers.retention import Retention
 from ains.workers.runner import Worker, Workers
 from ains.workers.startup import Startup
@@ -47,6 +48,7 @@ class Background:
     ) -> None:
         """``dsn`` is of ``database``; ``state`` is told how it goes."""
         ttl = timedelta(seconds=settings.agent_ttl)
+        shared = upkeep.MetricsSettings(ttl, settings.metrics_label_limit or None)
         workers: list[Worker] = []
         self._state = state
         self._tasks: list[asyncio.Task[None]] = []
@@ -68,6 +70,7 @@ class Background:
                 Worker("sweeper", sweeper.step),
                 Worker("folder", folder.step),
                 Worker("compactor", Compactor(database).step),
+                Worker("labels", LabelWatch(database).step),
                 Worker("webhooks", self._sender.step, wakeup),
                 Worker("retention", retention.step),
             ]
@@ -76,7 +79,7 @@ class Background:
         else:
             self.wake = self._announcer = Announcer(database)
         self._workers = Workers(workers)
-        self._startup = Startup(dsn, database, ttl, state, self._workers.start)
+        self._startup = Startup(dsn, database, shared, state, self._workers.start)
         state.workers = lambda: [_report(worker) for worker in self._workers]
 
     async def start(self) -> None:

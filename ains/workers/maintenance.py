@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ains.db import upkeep
+from ains.logs import get_logger
 
 if TYPE_CHECKING:
     from ains.db.pool import Database
 
-__all__ = ["Compactor", "Folder"]
+__all__ = ["Compactor", "Folder", "LabelWatch"]
 
 _BATCH: Final = 5000
 _FEW: Final = 500
@@ -20,6 +21,8 @@ _ROOMY: Final = 2 * 1024 * 1024
 _BLOATED: Final = 8 * 1024 * 1024
 _LOOK: Final = 5.0
 _LONGEST_LOOK: Final = 60.0
+
+log = get_logger(__name__)
 
 
 class Folder:
@@ -74,3 +77,25 @@ class Compactor:
         else:
             self._pause = min(2 * self._pause, _LONGEST_LOOK)
         return self._pause
+
+
+class LabelWatch:
+    """Says once of each label that it has reached its limit, see metrics.close_labels()."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._said: set[str] = set()
+
+    async def step(self) -> float:
+        """Look once; the result is the pause until the next, see `runner.Step`."""
+        for closed in await upkeep.closed_labels(self._database):
+            if closed.label not in self._said:
+                self._said.add(closed.label)
+                log.warning(
+                    "label has too many values: further ones count under other",
+                    label=closed.label,
+                    shown=closed.shown,
+                    families=closed.families,
+                    setting="AINS_METRICS_LABEL_LIMIT",
+                )
+        return _LOOK

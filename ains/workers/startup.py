@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from ains.db import errors, migrations, upkeep
@@ -31,14 +30,14 @@ class Startup:
         self,
         dsn: str,
         database: Database,
-        agent_ttl: timedelta,
+        settings: upkeep.MetricsSettings,
         state: ServiceState,
         start_workers: Callable[[], None],
     ) -> None:
         """``state`` is told how it goes."""
         self._dsn = dsn
         self._database = database
-        self._agent_ttl = agent_ttl
+        self._settings = settings
         self._state = state
         self._start_workers = start_workers
         self.first_try = asyncio.Event()
@@ -79,7 +78,7 @@ class Startup:
         before = await migrations.upgrade(self._dsn)
         if before != migrations.head():
             log.info("database migrated", before=before, now=migrations.head())
-        await upkeep.say_agent_ttl(self._database, self._agent_ttl)
+        await upkeep.say_settings(self._database, self._settings)
         await self._database.warm()
 
 

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from ains.db import upkeep
 from ains.db.migrations import head
 from ains.db.pool import Database
 from ains.domain.service import ServiceState
@@ -24,7 +25,9 @@ async def startup(dsn: str) -> AsyncIterator[tuple[Startup, ServiceState, list[s
     state, calls = ServiceState(), list[str]()
     state.on_started = lambda: calls.append("started")
     database = Database(dsn, acquire_timeout=1)
-    yield Startup(dsn, database, TTL, state, lambda: calls.append("workers")), state, calls
+    settings = upkeep.MetricsSettings(TTL, None)
+    made = Startup(dsn, database, settings, state, lambda: calls.append("workers"))
+    yield made, state, calls
     await database.close()
 
 

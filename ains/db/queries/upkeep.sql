@@ -24,11 +24,24 @@ VACUUM (SKIP_LOCKED, TRUNCATE false) public.task_events_open, public.chain_event
 -- counts as: OTHER task_events_open
 SELECT metrics.rotate();
 
--- name: say_agent_ttl
--- The views in the schema metrics need it.
+-- name: say_settings
+-- The views and folds in the schema metrics need them.
 UPDATE metrics.settings
-   SET agent_ttl = $1
- WHERE agent_ttl IS DISTINCT FROM $1;
+   SET agent_ttl = $1, label_limit = $2
+ WHERE (agent_ttl, label_limit) IS DISTINCT FROM ($1, $2::integer);
+
+-- name: closed_labels
+-- The labels that show no further value, with the families that have them.
+SELECT g.label, g.merged,
+       (SELECT count(*) FROM metrics.label_values AS v WHERE v.label = g.label AND v.shown) AS shown,
+       ARRAY(SELECT c.table_name::text
+               FROM information_schema.columns AS c
+              WHERE c.table_schema = 'metrics' AND c.table_name LIKE 'ains\_%'
+                AND c.table_name NOT LIKE '%\_sum\_count' AND c.column_name = g.label
+              ORDER BY 1) AS families
+  FROM metrics.label_guards AS g
+ WHERE g.closed
+ ORDER BY g.label;
 
 -- name: schema_version
 -- The revision that the database is migrated to.

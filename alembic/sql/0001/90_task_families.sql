@@ -176,8 +176,22 @@ COMMENT ON COLUMN metrics.ains_agents_by_status.status IS 'Status, upper case as
 COMMENT ON COLUMN metrics.ains_agents_by_status.value IS 'The value.';
 
 CREATE VIEW metrics.ains_agent_trust_score AS
-    SELECT a.agent_id, a.display_name, a.trust_score AS value FROM public.agents AS a;
-COMMENT ON VIEW metrics.ains_agent_trust_score IS 'Gauge: current trust of every agent, 0 to 1.';
+    SELECT a.agent_id, a.display_name, a.trust_score AS value
+      FROM public.agents AS a
+     WHERE NOT (SELECT g.closed FROM metrics.label_guards AS g WHERE g.label = 'agent_id')
+     UNION ALL
+    SELECT a.agent_id, a.display_name, a.trust_score
+      FROM public.agents AS a
+      JOIN metrics.label_values AS v ON v.label = 'agent_id' AND v.value = a.agent_id AND v.shown
+     WHERE (SELECT g.closed FROM metrics.label_guards AS g WHERE g.label = 'agent_id')
+     UNION ALL
+    SELECT 'other', 'other', avg(a.trust_score)
+      FROM public.agents AS a
+     WHERE (SELECT g.closed FROM metrics.label_guards AS g WHERE g.label = 'agent_id')
+       AND NOT EXISTS (SELECT FROM metrics.label_values AS v WHERE v.label = 'agent_id' AND v.value = a.agent_id AND v.shown)
+    HAVING count(*) > 0;
+COMMENT ON VIEW metrics.ains_agent_trust_score IS
+    'Gauge: current trust of every agent, 0 to 1. When agent_id has reached its limit, other is the mean of the rest.';
 COMMENT ON COLUMN metrics.ains_agent_trust_score.agent_id IS 'The agent.';
 COMMENT ON COLUMN metrics.ains_agent_trust_score.display_name IS 'The agent''s name for people.';
 COMMENT ON COLUMN metrics.ains_agent_trust_score.value IS 'The value.';
