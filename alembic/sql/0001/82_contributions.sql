@@ -48,7 +48,8 @@ CREATE TYPE metrics.contribution AS (
 );
 COMMENT ON TYPE metrics.contribution IS 'What some facts add to one row of metrics.totals, whose columns these are.';
 
--- THE definition of what a fact adds to which family. Fold, scrape, views and verification all use it.
+-- THE definition of what a fact adds to which family. An exemplar is the last fact read: recent, and not
+-- sorted for. Fold, scrape, views and verification all use it.
 CREATE FUNCTION metrics.task_contributions(facts public.task_events_open[]) RETURNS SETOF metrics.contribution
 LANGUAGE sql STABLE PARALLEL SAFE
 SET jit = off AS $$
@@ -94,12 +95,12 @@ SET jit = off AS $$
     UNION ALL
     SELECT 'ains_task_duration_seconds', e.task_type, e.to_status,
            metrics.bucket('ains_task_duration_seconds', e.duration_us), count(*), sum(e.duration_us)::bigint, min(e.at),
-           (array_agg(e.task_id ORDER BY e.at DESC, e.event_id DESC))[1], (array_agg(e.duration_us ORDER BY e.at DESC, e.event_id DESC))[1], max(e.at)
+           (array_agg(e.task_id))[count(*)], (array_agg(e.duration_us))[count(*)], (array_agg(e.at))[count(*)]
       FROM e WHERE e.duration_us IS NOT NULL GROUP BY 2, 3, 4
     UNION ALL
     SELECT 'ains_task_queue_seconds', e.task_type, '',
            metrics.bucket('ains_task_queue_seconds', e.queue_us), count(*), sum(e.queue_us)::bigint, min(e.at),
-           (array_agg(e.task_id ORDER BY e.at DESC, e.event_id DESC))[1], (array_agg(e.queue_us ORDER BY e.at DESC, e.event_id DESC))[1], max(e.at)
+           (array_agg(e.task_id))[count(*)], (array_agg(e.queue_us))[count(*)], (array_agg(e.at))[count(*)]
       FROM e WHERE e.queue_us IS NOT NULL GROUP BY 2, 4
     UNION ALL
     SELECT 'ains_tasks_in_queue', q.priority::text, '', 0, sum(q.change)::bigint, 0, min(q.at), NULL, NULL, NULL
