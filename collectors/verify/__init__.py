@@ -133,7 +133,7 @@ class _Verification:
         pruned = await facts.stored(reader, "pruned")
         tables = {table for table in state.TABLES if table not in hidden}
         rows = await state.against_tables(reader, tables, families, labels, scrape)
-        closed = await facts.closed_facts(reader, progress)
+        closed = await facts.closed_facts(self.connection, progress)
         report.facts = report.open_facts
         for ledger in LEDGERS:
             report.facts += await definition.count(

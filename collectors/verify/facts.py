@@ -10,6 +10,8 @@ from collectors.ledger import LEDGERS
 from collectors.verify.report import Difference, Key, Sum, add
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from collectors.reader import Reader, Row
 
 __all__ = ["Progress", "Recount", "closed_facts", "ids_of_open", "open_facts", "repeated", "stored"]
@@ -69,7 +71,7 @@ class Recount(NamedTuple):
         """Nothing counted yet."""
         return cls({}, {})
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row | asyncpg.Record) -> None:
         """Add one row of ``metrics.contribution``, ``totals`` or ``pruned``."""
         family, label_1, label_2, bucket, n, sum_us, first_at = row
         key = (family, label_1, label_2, bucket)
@@ -101,13 +103,16 @@ async def open_facts(reader: Reader) -> Recount:
     return found
 
 
-async def closed_facts(reader: Reader, progress: Progress) -> Recount:
-    """What the closed facts of all ledgers add; arrays of them stay small."""
+async def closed_facts(connection: asyncpg.Connection, progress: Progress) -> Recount:
+    """What the closed facts of all ledgers add; arrays of them stay small.
+
+    Without cursors: each would keep its array until the end of the transaction.
+    """
     found = Recount.empty()
     partitions = [
         (ledger, *row)
         for ledger in LEDGERS
-        for row in await reader.fetch(_PARTITIONS, f"public.{ledger}_events_closed")
+        for row in await connection.fetch(_PARTITIONS, f"public.{ledger}_events_closed")
     ]
     pages_of_all = sum(pages for *_, pages in partitions)
     done = 0
@@ -115,7 +120,8 @@ async def closed_facts(reader: Reader, progress: Progress) -> Recount:
         query = _PORTION.format(ledger=ledger, source=source, bound=bound or "true")
         for first in range(0, pages, _PORTION_PAGES):
             last = first + _PORTION_PAGES
-            await _read(reader.portions(query, relation, (first, 0), (last, 0)), found)
+            for row in await connection.fetch(query, relation, (first, 0), (last, 0)):
+                found.add(row)
             done += min(_PORTION_PAGES, pages - first)
             progress(done, pages_of_all)
     return found

@@ -6,6 +6,7 @@ of rows that reached it: rows are deleted, facts are not taken back.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -155,15 +156,14 @@ def _too_few(
     families: Mapping[str, Family], least: Mapping[str, _Counts], shown: Shown
 ) -> Iterator[Difference]:
     for name, counts in least.items():
+        # A row may prove less than all labels of the family.
+        found: Counter[tuple[str, ...]] = Counter()
+        for its, value in shown.get(name, {}).items():
+            for width in range(len(its) + 1):
+                found[its[:width]] += int(value.counts[0])
         for labels, expected in sorted(counts.items()):
-            # A row may prove less than all labels of the family.
-            found = sum(
-                value.counts[0]
-                for its, value in shown.get(name, {}).items()
-                if its[: len(labels)] == labels
-            )
-            if found < expected:
-                yield _difference(families[name], labels, f"≥ {expected}", found)
+            if found[labels] < expected:
+                yield _difference(families[name], labels, f"≥ {expected}", found[labels])
 
 
 def _difference(family: Family, values: tuple[str, ...], expected: str, found: float) -> Difference:
