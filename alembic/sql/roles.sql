@@ -47,6 +47,14 @@ GRANT SELECT ON
 TO ains_app;
 GRANT UPDATE ON metrics.settings TO ains_app;
 
+-- For VACUUM of the open parts; before PostgreSQL 17 only owners may, and autovacuum does it, if less often.
+DO $$
+BEGIN
+    IF current_setting('server_version_num')::integer >= 170000 THEN
+        GRANT MAINTAIN ON public.task_events_open, public.chain_events_open, public.webhook_events_open TO ains_app;
+    END IF;
+END $$;
+
 -- ains_scraper is Prometheus, and whoever draws graphs: the schema metrics, and nothing of a task's input or
 -- result. What the views read elsewhere, they read with their owner's rights.
 GRANT USAGE ON SCHEMA metrics TO ains_scraper;

@@ -11,6 +11,7 @@ from ains.db.pool import Database
 from ains.workers import maintenance
 from ains.workers.maintenance import Compactor, Folder
 from collectors.scrape import Scraper
+from tests.support.databases import eventually
 from tests.support.scraped import scrape, total
 
 A_TASK = "INSERT INTO tasks (client_id, task_type, capability_required) VALUES ('c', 't', 'x')"
@@ -67,6 +68,19 @@ async def test_reader_of_the_ledger_is_not_disturbed(
         await db.execute("SELECT metrics.fold()")
         assert not await db.fetchval("SELECT metrics.rotate()")
         assert await other.fetchval(CREATED) == 3
+
+
+async def test_dump_is_left_alone(database_url: str, db: asyncpg.Connection) -> None:
+    name = {"application_name": "pg_dump"}
+    dump = await asyncpg.connect(database_url, server_settings=name)
+    assert not await db.fetchval("SELECT metrics.rotate()")
+    await dump.close()
+
+    async def rotated() -> bool:
+        done: bool = await db.fetchval("SELECT metrics.rotate()")
+        return done
+
+    await eventually(rotated)
 
 
 async def test_writer_in_the_way_is_not_waited_for(
