@@ -353,10 +353,32 @@ async def test_works_for_a_role_that_sees_no_tasks(
         assert of_check(await verified(verifier), "ledger")
 
 
-async def test_says_so_when_it_may_not_read(db: asyncpg.Connection, database_url: str) -> None:
-    async with role(db, database_url, "USAGE ON SCHEMA metrics") as nobody:
+async def test_works_for_the_service_which_reads_partitions_by_way_of_their_ledger(
+    db: asyncpg.Connection, service_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collectors.verify.facts._PORTION_PAGES", 2)
+    await db.execute("SELECT metrics.make_partitions()")
+    await busy(db)
+    await fold(db)
+    await db.execute("UPDATE task_events_closed SET at = '2001-01-01' WHERE event_id % 3 = 0")
+    partitions = await db.fetchval("SELECT count(DISTINCT tableoid) FROM task_events_closed")
+    assert partitions == 2
+    service = await asyncpg.connect(service_url)
+    try:
+        report = await verified(service)
+    finally:
+        await service.close()
+    assert [d for d in report.differences if d.part != "first_at"] == []
+    assert (report.facts, report.skipped) == (await facts(db), [])
+
+
+async def test_says_so_when_it_may_not_read(scraper_url: str) -> None:
+    scraper = await asyncpg.connect(scraper_url)
+    try:
         with pytest.raises(Unverifiable, match="task_events_closed"):
-            await verified(nobody)
+            await verified(scraper)
+    finally:
+        await scraper.close()
 
 
 async def in_the_middle(
