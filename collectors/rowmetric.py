@@ -47,6 +47,15 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
+def _is_plain(values: tuple[str, ...]) -> bool:
+    """Whether label values are written as they are, like nearly all."""
+    try:
+        text = "".join(values)
+    except TypeError:  # not all are text
+        return False
+    return not ("\\" in text or '"' in text or "\n" in text)
+
+
 def _escaped(value: object) -> str:
     text = _text(value)
     if "\\" in text or '"' in text or "\n" in text:
@@ -270,7 +279,13 @@ def _labels_of(names: Sequence[str], also: str | None = None) -> Callable[[tuple
     template = ",".join(map("".join, sorted(parts)))
     template = f"{{{template}}}" if template else ""
     places = sorted(range(len(names)), key=names.__getitem__)
-    return lambda values: template % tuple([_escaped(values[place]) for place in places])
+    as_they_are = places == list(range(len(names)))
+
+    def write(values: tuple[str, ...]) -> str:
+        ordered = values if as_they_are else tuple([values[place] for place in places])
+        return template % (ordered if _is_plain(ordered) else tuple(map(_escaped, ordered)))
+
+    return write
 
 
 def _exemplar(exemplar: Exemplar) -> str:
