@@ -43,8 +43,12 @@ async def series(db: asyncpg.Connection) -> list[asyncpg.Record]:
     return found
 
 
-async def is_waiting(db: asyncpg.Connection) -> bool:
-    return bool(await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+async def is_waiting(db: asyncpg.Connection, number: int = 1) -> bool:
+    waiting: int = await db.fetchval(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return waiting >= number
 
 
 class TestMakePartitions:
@@ -91,15 +95,15 @@ class TestMakePartitions:
     ) -> None:
         await ended_tasks(db, 20)
         await fold(db)
-
-        async def make() -> int:
-            connection = await asyncpg.connect(database_url)
-            try:
-                return len(await connection.fetch("SELECT metrics.make_partitions()"))
-            finally:
-                await connection.close()
-
-        assert sorted(await asyncio.gather(*(make() for _ in range(4)))) == [0, 0, 0, 24]
+        async with asyncpg.create_pool(database_url, min_size=4, max_size=4) as pool:
+            async with db.transaction():
+                # All of them come before the first is done.
+                await db.execute("LOCK TABLE chain_events_closed_default")
+                calls = [pool.fetch("SELECT metrics.make_partitions()") for _ in range(4)]
+                making = [asyncio.create_task(call) for call in calls]
+                await eventually(lambda: is_waiting(db, 4))
+            made = [len(names) for names in await asyncio.gather(*making)]
+        assert sorted(made) == [0, 0, 0, 24]
         assert await count(db, "task_events_closed") == 40
 
     async def test_a_fold_that_has_not_committed_loses_nothing(
