@@ -38,15 +38,19 @@ WITH old AS MATERIALIZED (
        AND (t.created_at, t.task_id) < ($3, $4)
        AND coalesce(t.completed_at, t.updated_at) < $2
        AND NOT EXISTS (SELECT FROM chain_steps AS s WHERE s.task_id = t.task_id)
-       AND NOT EXISTS (
-           WITH RECURSIVE dependents AS (
-               SELECT d.task_id FROM task_dependencies AS d WHERE d.depends_on = t.task_id
-                UNION
-               SELECT d.task_id FROM dependents JOIN task_dependencies AS d ON d.depends_on = dependents.task_id
-           )
-           SELECT FROM dependents JOIN tasks AS u USING (task_id)
-            WHERE u.status IN ('PENDING', 'ASSIGNED', 'ACTIVE')
-               OR coalesce(u.completed_at, u.updated_at) >= $2)
+       -- Whether anything depends on it at all, which is a step into the index also where the planner, with ten
+       -- thousand dependents of one task in mind, would look through the table for each task.
+       AND ((SELECT d.depends_on FROM task_dependencies AS d
+              WHERE d.depends_on >= t.task_id ORDER BY d.depends_on LIMIT 1) IS DISTINCT FROM t.task_id
+            OR NOT EXISTS (
+               WITH RECURSIVE dependents AS (
+                   SELECT d.task_id FROM task_dependencies AS d WHERE d.depends_on = t.task_id
+                    UNION
+                   SELECT d.task_id FROM dependents JOIN task_dependencies AS d ON d.depends_on = dependents.task_id
+               )
+               SELECT FROM dependents JOIN tasks AS u USING (task_id)
+                WHERE u.status IN ('PENDING', 'ASSIGNED', 'ACTIVE')
+                   OR coalesce(u.completed_at, u.updated_at) >= $2))
      ORDER BY t.created_at DESC, t.task_id DESC
      LIMIT $5
        FOR UPDATE OF t SKIP LOCKED
@@ -104,7 +108,14 @@ SELECT p.name FROM metrics.drop_partitions() AS p (name)
 -- name: count
 -- What would be deleted now; NULL means that it is kept for ever. Tasks: $1, chains: $2, deliveries: $3, facts: $4.
 -- counts as: SELECT tasks
-WITH chains AS MATERIALIZED (
+WITH RECURSIVE needed AS (
+    SELECT d.depends_on AS task_id
+      FROM task_dependencies AS d JOIN tasks AS u USING (task_id)
+     WHERE u.status IN ('PENDING', 'ASSIGNED', 'ACTIVE') OR coalesce(u.completed_at, u.updated_at) >= $1
+     UNION
+    SELECT d.depends_on FROM needed JOIN task_dependencies AS d USING (task_id)
+),
+chains AS MATERIALIZED (
     SELECT c.chain_id
       FROM task_chains AS c
      WHERE c.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
@@ -117,15 +128,7 @@ SELECT (SELECT count(*) FROM chains) AS chains,
            AND coalesce(t.completed_at, t.updated_at) < $1::timestamptz
            AND NOT EXISTS (SELECT FROM chain_steps AS s
                             WHERE s.task_id = t.task_id AND s.chain_id NOT IN (SELECT chain_id FROM chains))
-           AND NOT EXISTS (
-               WITH RECURSIVE dependents AS (
-                   SELECT d.task_id FROM task_dependencies AS d WHERE d.depends_on = t.task_id
-                    UNION
-                   SELECT d.task_id FROM dependents JOIN task_dependencies AS d ON d.depends_on = dependents.task_id
-               )
-               SELECT FROM dependents JOIN tasks AS u USING (task_id)
-                WHERE u.status IN ('PENDING', 'ASSIGNED', 'ACTIVE')
-                   OR coalesce(u.completed_at, u.updated_at) >= $1)) AS tasks,
+           AND t.task_id NOT IN (SELECT needed.task_id FROM needed)) AS tasks,
        (SELECT count(*)
           FROM webhook_deliveries AS e
          WHERE e.created_at < $3::timestamptz AND e.status <> 'pending'
