@@ -78,12 +78,18 @@ class LedgerState:
 
     generation: int
     folded_at: datetime
-    open_events: int
+    open: Mapping[str, int]
+    """Facts that are not folded yet, by ledger."""
     identity: Identity
     replication_lag: float | None = 0.0
     """Seconds, see `collectors.replication.lag`; 0 on a primary."""
     merged: tuple[tuple[str, int], ...] = ()
     """How many values of each open label count under ``other``."""
+
+    @property
+    def open_events(self) -> int:
+        """Facts of all ledgers that are not folded yet."""
+        return sum(self.open.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ class Ledger:
         return LedgerState(
             row["generation"],
             row["folded_at"],
-            row["open_task_events"] + row["open_chain_events"] + row["open_webhook_events"],
+            {ledger: row[f"open_{ledger}_events"] for ledger in LEDGERS},
             (row["server"], row["database"], row["file"]),
             await replication.lag(reader, row["folded_at"]) if row["replica"] else 0.0,
             tuple((guard["label"], guard["merged"]) for guard in row["guards"]),
@@ -135,6 +141,8 @@ class Ledger:
     async def read(self, reader: Reader, ledger: str) -> Families:
         """Totals and open facts of one ledger together, by family."""
         totals = await reader.totals()
+        if not (await reader.ledger_state()).open[ledger]:
+            return totals.families
         rows = reader.portions(_TAILS[ledger])
         return await _merged(totals.families, rows, replace=False)
 

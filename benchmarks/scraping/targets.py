@@ -83,6 +83,10 @@ class Target:
         """How many times as long as the other this takes: median of the rounds' ratios."""
         return median(a / b for a, b in zip(self.seconds, other.seconds, strict=False))
 
+    def cpu_times(self, other: "Target") -> float:
+        """Likewise of processor time."""
+        return median(a / b for a, b in zip(self.cpu, other.cpu, strict=False))
+
 
 class _Scheduled(Target):
     """prometheus-sql-exporter: a pass through its queries, and a scrape of what that has found.
