@@ -27,7 +27,7 @@ class _Look(NamedTuple):
 _LOOKS: Final = {
     "prometheus-sql-exporter": _Look("prometheus-sql-exporter", "#D55E00", "v", ":"),
     "prometheus-postgres-exporter": _Look("prometheus-postgres-exporter", "#B37400", "s", "--"),
-    "GROUP BY": _Look("GROUP BY in Python", "#CC79A7", "^", "-."),
+    "GROUP BY": _Look("GROUP BY in Python", "#A8487F", "^", "-."),
     "ains": _Look("AINS", "#0072B2", "o"),
     "floor": _Look("floor: totals + loop", "#595959", "D", ":"),
 }
