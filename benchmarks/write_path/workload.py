@@ -43,8 +43,10 @@ _WEBHOOKS: Final = """
       FROM generate_series(10, $1, 10) AS i
 """
 _CONSEQUENCES: Final = """
-    SELECT format('CREATE OR REPLACE FUNCTION %s(%s) RETURNS %s LANGUAGE plpgsql AS $$BEGIN END$$',
-                  p.oid::regproc, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid))
+    SELECT format('CREATE OR REPLACE FUNCTION %s(%s) RETURNS %s LANGUAGE plpgsql AS '
+                  '$$BEGIN RETURN%s; END$$', p.oid::regproc, pg_get_function_arguments(p.oid),
+                  pg_get_function_result(p.oid),
+                  CASE WHEN p.prorettype <> 'void'::regtype THEN ' NULL' END)
       FROM pg_proc AS p WHERE p.proname = 'task_consequences'
 """
 _EMPTIED: Final = (
