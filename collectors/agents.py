@@ -19,6 +19,7 @@ SELECT (SELECT value FROM metrics.ains_agents_total) AS total,
        (SELECT array_agg(ARRAY[status, value::text]) FROM metrics.ains_agents_by_status) AS statuses
 """
 _TRUST_SCORES: Final = "SELECT agent_id, display_name, value FROM metrics.ains_agent_trust_score"
+_FEW: Final = 500
 
 _TOTAL: Final = Family("ains_agents_total", "gauge", "Registered agents")
 _ACTIVE: Final = Family(
@@ -65,16 +66,16 @@ class AgentCollector(DatabaseCollector[AgentData]):
         row = await reader.fetchrow(_STATE)
         if row is None:
             raise LookupError("no row from a query without FROM")
-        trust = await self._trust_scores(reader)
+        trust = await self._trust_scores(reader, few=row["total"] <= _FEW)
         return AgentData(row["total"], row["active"], row["statuses"], trust, series)
 
-    async def _trust_scores(self, reader: Reader) -> list[Row]:
+    async def _trust_scores(self, reader: Reader, *, few: bool) -> list[Row]:
         """Read the agents' trust; rows as they were at the last scrape are that one's rows.
 
         To free those of 20,000 agents at the end of each scrape would stop the process for 2 ms.
         """
         known, trust = self._known, []
-        async for portion in reader.portions(_TRUST_SCORES):
+        async for portion in reader.portions(_TRUST_SCORES, few=few):
             for row in portion:
                 if known.get(row[0]) != row:
                     known[row[0]] = row

@@ -12,7 +12,7 @@ import asyncpg
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
-__all__ = ["LOST", "Connect", "Connections", "Unavailable", "pool_maker", "time_limits"]
+__all__ = ["LOST", "Connect", "Connections", "Unavailable", "begin", "pool_maker", "time_limits"]
 
 LOST: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What asyncpg raises, besides errors of the server, when a connection has ended."""
@@ -79,6 +79,12 @@ def time_limits(remaining: float) -> str:
     return f"SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}"
 
 
+async def begin(connection: asyncpg.Connection, remaining: float, *, again: bool = False) -> None:
+    """Begin a transaction that may take ``remaining`` seconds; ``again``: after ending another."""
+    before = "ROLLBACK; " if again else ""
+    await connection.execute(f"{before}{_BEGIN}; {time_limits(remaining)}")
+
+
 class Connections:
     """Connections for scrapes alone, so that they and the API can't starve each other."""
 
@@ -134,7 +140,7 @@ class Connections:
                 try:
                     # Of a dead connection a firewall may tell nothing at all.
                     async with asyncio.timeout(max(_LEAST_SECONDS, remaining() / 3)):
-                        await connection.execute(f"{_BEGIN}; {time_limits(remaining())}")
+                        await begin(connection, remaining())
                 except BaseException as error:
                     await self._cut(connection)
                     if not isinstance(error, (*LOST, asyncpg.PostgresError)):

@@ -119,9 +119,11 @@ class _Recorder(Reader):
         super().__init__(connection, Ledger(), Pauses())
         self.asked: list[tuple[str, tuple[object, ...]]] = []
 
-    async def portions(self, query: str, *args: object) -> AsyncIterator[list[Row]]:
+    async def portions(
+        self, query: str, *args: object, few: bool = False
+    ) -> AsyncIterator[list[Row]]:
         self.asked.append((query, args))
-        async for portion in super().portions(query, *args):
+        async for portion in super().portions(query, *args, few=few):
             yield portion
 
     async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None:

@@ -52,6 +52,7 @@ SELECT family, label_1, label_2, bucket, n, sum_us, date_part('epoch', first_at)
 _TOTALS: Final = _BUCKETS.format("totals") + " WHERE generation > $1"
 _TAILS: Final = {ledger: _BUCKETS.format(f"{ledger}_tail") for ledger in LEDGERS}
 _BATCH: Final = 250
+_FEW: Final = 2000
 
 T = TypeVar("T")
 
@@ -141,9 +142,10 @@ class Ledger:
     async def read(self, reader: Reader, ledger: str) -> Families:
         """Totals and open facts of one ledger together, by family."""
         totals = await reader.totals()
-        if not (await reader.ledger_state()).open[ledger]:
+        facts = (await reader.ledger_state()).open[ledger]
+        if not facts:
             return totals.families
-        rows = reader.portions(_TAILS[ledger])
+        rows = reader.portions(_TAILS[ledger], few=facts <= _FEW)
         return await _merged(totals.families, rows, replace=False)
 
 

@@ -63,8 +63,16 @@ class Reader:
         """Let others run, if this scrape has worked for a while."""
         await self._pauses.pause()
 
-    async def portions(self, query: str, *args: object) -> AsyncIterator[list[Row]]:
-        """Yield all rows of a query, some hundred at a time."""
+    async def portions(
+        self, query: str, *args: object, few: bool = False
+    ) -> AsyncIterator[list[Row]]:
+        """Yield all rows of a query, some hundred at a time; ``few`` come at once.
+
+        A cursor costs one round trip more, and nobody else is served while rows are decoded.
+        """
+        if few:
+            yield [tuple(record) for record in await self._connection.fetch(query, *args)]
+            return
         cursor = await self._connection.cursor(query, *args)
         while records := await cursor.fetch(_PORTION):
             yield [tuple(record) for record in records]

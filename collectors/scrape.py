@@ -1,8 +1,10 @@
 """One scrape: every collector's queries in one snapshot, and an answer whatever happens.
 
-All database families of a scrape come from one REPEATABLE READ READ ONLY transaction. A collector
-that fails takes nothing with it (savepoint), a database that is away leaves the families of the
-process and ``ains_up 0``. Scrapes that arrive while one runs share its answer.
+All database families of a scrape come from one REPEATABLE READ READ ONLY transaction. When a
+collector fails, the others are read again in another one; those that took long are kept by a
+savepoint instead, which for each in every scrape would be a third of its round trips. A database
+that is away leaves the families of the process and ``ains_up 0``. Scrapes that arrive while one
+runs share its answer.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from collectors import exporter
 from collectors.base import Built, DatabaseCollector, Family, has_any
-from collectors.connection import LOST, Connect, Connections, Unavailable, time_limits
+from collectors.connection import LOST, Connect, Connections, Unavailable, begin, time_limits
 from collectors.exporter import Outcome
 from collectors.ledger import Ledger, LedgerState
 from collectors.reader import Pauses, Reader
@@ -29,6 +31,7 @@ from collectors.rowmetric import Memory, RowMetric
 __all__ = ["Outcome", "Scraper", "Snapshot"]
 
 _FIRST_PAUSE: Final = 0.05
+_WORTH_GUARDING: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
 
 _Collectors = tuple[DatabaseCollector[Any], ...]
@@ -76,6 +79,8 @@ class _Flight:
     deadline: float
     waiting: int = 0
     snapshot: Snapshot | None = None
+    failed: dict[str, Outcome] = field(default_factory=dict)
+    """The collectors that are left out since they have failed."""
 
     def remaining(self) -> float:
         """Seconds until the most patient of those who wait gives up."""
@@ -212,40 +217,53 @@ class Scraper:
 
     async def _read(self, flight: _Flight) -> Snapshot:
         flight.snapshot = None
-        snapshot = Snapshot(
-            True, collectors=flight.collectors, memories=self._memories, report=self._report
-        )
         async with self._connections.snapshot(flight.remaining) as connection:
-            reader = Reader(connection, self._ledger, Pauses())
-            flight.snapshot = snapshot
-            for collector in flight.collectors:
-                await self._collect(collector, reader, connection, flight, snapshot)
-                snapshot.ledger = reader.state
-        return snapshot
+            while True:
+                flight.snapshot = snapshot = Snapshot(
+                    True, collectors=flight.collectors, memories=self._memories, report=self._report
+                )
+                if await self._collect(flight, snapshot, connection):
+                    return snapshot
+                # A collector has failed, and the transaction with it: the others in another one.
+                await begin(connection, flight.remaining(), again=True)
 
     async def _collect(
-        self,
-        collector: DatabaseCollector[Any],
-        reader: Reader,
-        connection: asyncpg.Connection,
-        flight: _Flight,
-        snapshot: Snapshot,
+        self, flight: _Flight, snapshot: Snapshot, connection: asyncpg.Connection
+    ) -> bool:
+        """Run the collectors that haven't failed; False when the transaction has ended by that."""
+        reader, begun = Reader(connection, self._ledger, Pauses()), perf_counter()
+        for collector in flight.collectors:
+            outcome = flight.failed.get(collector.name)
+            if outcome is None:
+                outcome, started = Outcome(collector.name), perf_counter()
+                guarded = started - begun > _WORTH_GUARDING
+                if guarded:
+                    limits = time_limits(flight.remaining())
+                    await connection.execute(f"SAVEPOINT collector; {limits}")
+                try:
+                    snapshot.built[collector.name] = collector.build(await collector.fetch(reader))
+                except Exception as error:  # noqa: BLE001 - reported; the others are served
+                    self._note_failure(collector.name, outcome, error, connection)
+                    if not guarded:
+                        flight.failed[collector.name] = outcome
+                        return False
+                    await connection.execute("ROLLBACK TO SAVEPOINT collector")
+                finally:
+                    outcome.seconds = perf_counter() - started
+                snapshot.ledger = reader.state
+            snapshot.outcomes.append(outcome)
+        return True
+
+    def _note_failure(
+        self, collector: str, outcome: Outcome, error: Exception, connection: asyncpg.Connection
     ) -> None:
-        outcome = Outcome(collector.name)
-        started = perf_counter()
-        await connection.execute(f"SAVEPOINT collector; {time_limits(flight.remaining())}")
-        try:
-            snapshot.built[collector.name] = collector.build(await collector.fetch(reader))
-        except Exception as error:
-            if connection.is_closed():
-                raise ConnectionResetError("connection lost in the middle of a scrape") from error
-            if getattr(error, "sqlstate", None) in CONFLICTS:
-                raise
-            await connection.execute("ROLLBACK TO SAVEPOINT collector")
-            outcome.error = error
-            self._report(collector.name, error)
-        outcome.seconds = perf_counter() - started
-        snapshot.outcomes.append(outcome)
+        """Take note that a collector has failed, or raise what fails the whole scrape."""
+        if connection.is_closed():
+            raise ConnectionResetError("connection lost in the middle of a scrape") from error
+        if getattr(error, "sqlstate", None) in CONFLICTS:
+            raise error
+        outcome.error = error
+        self._report(collector, error)
 
 
 def _down(collectors: _Collectors, reason: str) -> Snapshot:

@@ -52,7 +52,7 @@ COMMENT ON TYPE metrics.contribution IS 'What some facts add to one row of metri
 -- sorted for. Fold, scrape, views and verification all use it.
 CREATE FUNCTION metrics.task_contributions(facts public.task_events_open[]) RETURNS SETOF metrics.contribution
 LANGUAGE sql STABLE PARALLEL SAFE
-SET jit = off AS $$
+SET jit = off SET plan_cache_mode = force_generic_plan AS $$
     WITH guard AS MATERIALIZED (
         SELECT bool_or(g.closed) FILTER (WHERE g.label = 'task_type') AS task_type,
                bool_or(g.closed) FILTER (WHERE g.label = 'client_id') AS client_id,
