@@ -56,11 +56,11 @@ async def set_status(db: asyncpg.Connection, task: str, status: str, **values: A
     await db.execute(f"UPDATE tasks SET {assignments} WHERE task_id = $1", task, *row.values())
 
 
-async def test_check_constraint_knows_the_states_of_the_state_machine(
+async def test_type_of_the_status_knows_the_states_of_the_state_machine(
     db: asyncpg.Connection,
 ) -> None:
     definition = await db.fetchval(
-        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'tasks_status_known'"
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'task_status_known'"
     )
     assert set(definition.split("'")[1::2]) == set(TaskStatus)
 

@@ -30,8 +30,8 @@ async def finish(api: AgentApi, status: str, seconds: float = 20) -> str:
     await api.db.execute(
         "INSERT INTO tasks (task_id, client_id, task_type, capability_required, status,"
         " assigned_agent_id, timeout_seconds, started_at, completed_at, failure_reason)"
-        " VALUES ($1, 'c', 't', 'sum', $2, 'a1', 30, now() - make_interval(secs => $3), now(),"
-        " CASE WHEN $2 = 'FAILED' THEN 'agent_error' END)",
+        " VALUES ($1, 'c', 't', 'sum', $2::text, 'a1', 30, now() - make_interval(secs => $3),"
+        " now(), CASE WHEN $2::text = 'FAILED' THEN 'agent_error' END)",
         task_id,
         status,
         seconds,

@@ -1,18 +1,18 @@
 -- Agents, what they can do, how much they are trusted, and who may be given work right now.
 
 CREATE TABLE public.agents (
-    agent_id                     text             PRIMARY KEY,
-    display_name                 text             NOT NULL,
+    agent_id                     public.agent_name   PRIMARY KEY,
+    display_name                 text                NOT NULL,
     description                  text,
-    endpoint                     text             NOT NULL,
-    public_key                   text             NOT NULL,
-    signature                    text             NOT NULL,
-    verified                     boolean          NOT NULL DEFAULT false,
-    tags                         text[]           NOT NULL DEFAULT '{}',
-    status                       text             NOT NULL DEFAULT 'REGISTERED',
-    trust_score                  double precision NOT NULL DEFAULT 0.5,
-    total_tasks_completed        bigint           NOT NULL DEFAULT 0,
-    total_tasks_failed           bigint           NOT NULL DEFAULT 0,
+    endpoint                     text                NOT NULL,
+    public_key                   text                NOT NULL,
+    signature                    text                NOT NULL,
+    verified                     boolean             NOT NULL DEFAULT false,
+    tags                         text[]              NOT NULL DEFAULT '{}',
+    status                       public.agent_status NOT NULL DEFAULT 'REGISTERED',
+    trust_score                  public.trust        NOT NULL DEFAULT 0.5,
+    total_tasks_completed        bigint              NOT NULL DEFAULT 0,
+    total_tasks_failed           bigint              NOT NULL DEFAULT 0,
     avg_completion_time_seconds  double precision,
     last_task_completed_at       timestamptz,
     last_assigned_at             timestamptz,
@@ -20,12 +20,8 @@ CREATE TABLE public.agents (
     heartbeat_timestamp          bigint,
     uptime_ms                    bigint,
     health_metrics               json,
-    created_at                   timestamptz      NOT NULL DEFAULT now(),
-    updated_at                   timestamptz      NOT NULL DEFAULT now(),
-    CONSTRAINT agents_agent_id_length CHECK (length(agent_id) BETWEEN 1 AND 64),
-    CONSTRAINT agents_status_known
-        CHECK (status IN ('REGISTERED', 'AVAILABLE', 'BUSY', 'INACTIVE', 'SUSPENDED')),
-    CONSTRAINT agents_trust_between_0_and_1 CHECK (trust_score BETWEEN 0 AND 1)
+    created_at                   timestamptz         NOT NULL DEFAULT now(),
+    updated_at                   timestamptz         NOT NULL DEFAULT now()
 ) WITH (fillfactor = 70);
 
 CREATE FUNCTION public.lower_all(texts text[]) RETURNS text[]
@@ -107,17 +103,15 @@ COMMENT ON COLUMN public.agent_capabilities.created_at IS 'First publication.';
 COMMENT ON COLUMN public.agent_capabilities.updated_at IS 'Latest publication.';
 
 CREATE TABLE public.trust_records (
-    record_id           bigint           GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    agent_id            text             NOT NULL REFERENCES public.agents ON DELETE CASCADE,
-    event_type          text             NOT NULL,
-    trust_delta         double precision NOT NULL,
-    trust_score_before  double precision NOT NULL,
-    trust_score_after   double precision NOT NULL,
+    record_id           bigint             GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    agent_id            text               NOT NULL REFERENCES public.agents ON DELETE CASCADE,
+    event_type          public.trust_event NOT NULL,
+    trust_delta         double precision   NOT NULL,
+    trust_score_before  double precision   NOT NULL,
+    trust_score_after   double precision   NOT NULL,
     reason              text,
     task_id             uuid,
-    created_at          timestamptz      NOT NULL DEFAULT now(),
-    CONSTRAINT trust_records_event_type_known
-        CHECK (event_type IN ('task_completed', 'task_failed', 'manual_adjustment'))
+    created_at          timestamptz        NOT NULL DEFAULT now()
 );
 
 CREATE INDEX trust_records_by_agent ON public.trust_records (agent_id, record_id DESC);

@@ -88,7 +88,7 @@ BEGIN
     WHEN 'least_loaded' THEN
         -- Water that fills the valleys: nobody ends above this level.
         RETURN QUERY
-        SELECT row_number() OVER (ORDER BY r.load + k, k, r.last_assigned_at NULLS FIRST, r.agent_id), r.agent_id
+        SELECT row_number() OVER (ORDER BY r.load + k, k, r.last_assigned_at NULLS FIRST, r.agent_id), r.agent_id::text
           FROM (SELECT a.agent_id, a.last_assigned_at, t.load,
                        least(min(t.load) OVER () + places,
                              max(t.load) OVER () + (places - 1) / count(*) OVER () + 1) AS level
@@ -103,7 +103,7 @@ BEGIN
     WHEN 'trust_weighted' THEN
         -- Independent draws: a random point of the line on which every agent has its trust as length.
         RETURN QUERY
-        SELECT p, r.agents[1 + width_bucket(random() * r.bounds[cardinality(r.bounds)], r.bounds)]
+        SELECT p, r.agents[1 + width_bucket(random() * r.bounds[cardinality(r.bounds)], r.bounds)]::text
           FROM (SELECT array_agg(a.agent_id ORDER BY a.bound) AS agents, array_agg(a.bound ORDER BY a.bound) AS bounds
                   FROM (SELECT a.agent_id, sum(a.trust_score) OVER (ORDER BY a.agent_id) AS bound
                           FROM public.agents AS a
@@ -113,7 +113,7 @@ BEGIN
          WHERE r.agents IS NOT NULL;
     WHEN 'fastest_response' THEN
         RETURN QUERY
-        SELECT row_number() OVER (ORDER BY k, r.last_assigned_at NULLS FIRST, r.agent_id), r.agent_id
+        SELECT row_number() OVER (ORDER BY k, r.last_assigned_at NULLS FIRST, r.agent_id), r.agent_id::text
           FROM (SELECT a.agent_id, a.last_assigned_at, count(*) OVER () AS fastest
                   FROM (SELECT a.agent_id, a.last_assigned_at,
                                rank() OVER (ORDER BY a.avg_completion_time_seconds NULLS FIRST) AS rank
@@ -124,7 +124,7 @@ BEGIN
          ORDER BY 1 LIMIT places;
     ELSE
         RETURN QUERY
-        SELECT row_number() OVER (ORDER BY k, r.last_assigned_at NULLS FIRST, r.agent_id), r.agent_id
+        SELECT row_number() OVER (ORDER BY k, r.last_assigned_at NULLS FIRST, r.agent_id), r.agent_id::text
           FROM (SELECT a.agent_id, a.last_assigned_at, count(*) OVER () AS agents
                   FROM public.agents AS a
                  WHERE a.agent_id = ANY (choice) AND a.status = 'AVAILABLE' AND a.last_heartbeat > now() - agent_ttl) AS r

@@ -1,19 +1,17 @@
 -- Chains: steps that run one after the other, each as a task of its own.
 
 CREATE TABLE public.task_chains (
-    chain_id       uuid        PRIMARY KEY,
-    name           text        NOT NULL,
-    client_id      text        NOT NULL,
-    status         text        NOT NULL DEFAULT 'PENDING',
-    total_steps    integer     NOT NULL,
-    current_step   integer     NOT NULL DEFAULT 0,
+    chain_id       uuid                PRIMARY KEY,
+    name           text                NOT NULL,
+    client_id      text                NOT NULL,
+    status         public.chain_status NOT NULL DEFAULT 'PENDING',
+    total_steps    integer             NOT NULL,
+    current_step   integer             NOT NULL DEFAULT 0,
     error_message  text,
-    created_at     timestamptz NOT NULL DEFAULT now(),
-    updated_at     timestamptz NOT NULL DEFAULT now(),
+    created_at     timestamptz         NOT NULL DEFAULT now(),
+    updated_at     timestamptz         NOT NULL DEFAULT now(),
     started_at     timestamptz,
     completed_at   timestamptz,
-    CONSTRAINT task_chains_status_known
-        CHECK (status IN ('PENDING', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
     CONSTRAINT task_chains_has_steps CHECK (total_steps BETWEEN 1 AND 100)
 );
 CREATE INDEX task_chains_by_creation ON public.task_chains (created_at, chain_id);
@@ -34,29 +32,24 @@ COMMENT ON COLUMN public.task_chains.started_at IS 'When its first step started.
 COMMENT ON COLUMN public.task_chains.completed_at IS 'When it ended, however it ended.';
 
 CREATE TABLE public.chain_steps (
-    chain_id             uuid     NOT NULL REFERENCES public.task_chains ON DELETE CASCADE,
-    step_index           integer  NOT NULL,
+    chain_id             uuid                   NOT NULL REFERENCES public.task_chains ON DELETE CASCADE,
+    step_index           integer                NOT NULL,
     name                 text,
-    task_type            text     NOT NULL,
-    capability_required  text     NOT NULL,
-    input_data           json     NOT NULL DEFAULT '{}',
-    priority             smallint NOT NULL DEFAULT 5,
-    timeout_seconds      integer  NOT NULL DEFAULT 300,
-    max_retries          integer  NOT NULL DEFAULT 3,
-    use_previous_output  boolean  NOT NULL DEFAULT false,
-    status               text     NOT NULL DEFAULT 'PENDING',
+    task_type            text                   NOT NULL,
+    capability_required  text                   NOT NULL,
+    input_data           json                   NOT NULL DEFAULT '{}',
+    priority             public.task_priority   NOT NULL DEFAULT 5,
+    timeout_seconds      public.timeout_seconds NOT NULL DEFAULT 300,
+    max_retries          public.retries         NOT NULL DEFAULT 3,
+    use_previous_output  boolean                NOT NULL DEFAULT false,
+    status               public.chain_status    NOT NULL DEFAULT 'PENDING',
     task_id              uuid,
     result_data          json,
     error_message        text,
     started_at           timestamptz,
     completed_at         timestamptz,
     PRIMARY KEY (chain_id, step_index),
-    CONSTRAINT chain_steps_status_known
-        CHECK (status IN ('PENDING', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
-    -- What its task could not be must not be found out when the step before completes.
-    CONSTRAINT chain_steps_priority_1_to_10 CHECK (priority BETWEEN 1 AND 10),
-    CONSTRAINT chain_steps_retries_not_negative CHECK (max_retries >= 0),
-    CONSTRAINT chain_steps_timeout_positive CHECK (timeout_seconds > 0),
+    -- As with the types above: what its task could not be must not be found out when the step before completes.
     CONSTRAINT chain_steps_input_is_object CHECK (json_typeof(input_data) = 'object')
 );
 CREATE UNIQUE INDEX chain_steps_by_task ON public.chain_steps (task_id) WHERE task_id IS NOT NULL;
@@ -375,7 +368,7 @@ BEGIN
        SET status = 'CANCELLED', completed_at = now(), updated_at = now()
      WHERE c.chain_id = chain AND c.status IN ('PENDING', 'RUNNING');
     cancelled := FOUND;
-    RETURN QUERY SELECT c.status, cancelled FROM public.task_chains AS c WHERE c.chain_id = chain;
+    RETURN QUERY SELECT c.status::text, cancelled FROM public.task_chains AS c WHERE c.chain_id = chain;
 END $$;
 COMMENT ON FUNCTION public.cancel_chain(uuid) IS
     'Cancels a live chain, its steps and its task. Returns the status of the chain now and whether this call cancelled it; nothing when it is unknown.';

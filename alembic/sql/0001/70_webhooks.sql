@@ -34,22 +34,21 @@ COMMENT ON COLUMN public.webhooks.created_at IS 'When it was registered.';
 COMMENT ON COLUMN public.webhooks.updated_at IS 'When it last changed.';
 
 CREATE TABLE public.webhook_deliveries (
-    delivery_id      uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
-    sequence         bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
-    webhook_id       uuid        NOT NULL REFERENCES public.webhooks ON DELETE CASCADE,
-    host             text        NOT NULL,
-    event_type       text        NOT NULL,
-    subject_id       uuid        NOT NULL,
-    payload          text        NOT NULL,
-    status           text        NOT NULL DEFAULT 'pending',
-    attempt_count    integer     NOT NULL DEFAULT 0,
+    delivery_id      uuid                   PRIMARY KEY DEFAULT gen_random_uuid(),
+    sequence         bigint                 NOT NULL GENERATED ALWAYS AS IDENTITY,
+    webhook_id       uuid                   NOT NULL REFERENCES public.webhooks ON DELETE CASCADE,
+    host             text                   NOT NULL,
+    event_type       text                   NOT NULL,
+    subject_id       uuid                   NOT NULL,
+    payload          text                   NOT NULL,
+    status           public.delivery_status NOT NULL DEFAULT 'pending',
+    attempt_count    integer                NOT NULL DEFAULT 0,
     response_code    integer,
     last_error       text,
-    created_at       timestamptz NOT NULL DEFAULT now(),
-    next_attempt_at  timestamptz DEFAULT now(),
+    created_at       timestamptz            NOT NULL DEFAULT now(),
+    next_attempt_at  timestamptz            DEFAULT now(),
     leased_until     timestamptz,
-    delivered_at     timestamptz,
-    CONSTRAINT webhook_deliveries_status_known CHECK (status IN ('pending', 'success', 'failed'))
+    delivered_at     timestamptz
 ) WITH (fillfactor = 85);
 CREATE INDEX webhook_deliveries_due ON public.webhook_deliveries (host, next_attempt_at) WHERE status = 'pending';
 CREATE INDEX webhook_deliveries_next ON public.webhook_deliveries (next_attempt_at) WHERE status = 'pending';
@@ -75,16 +74,14 @@ COMMENT ON COLUMN public.webhook_deliveries.leased_until IS 'Until then a worker
 COMMENT ON COLUMN public.webhook_deliveries.delivered_at IS 'When the endpoint accepted it.';
 
 CREATE TABLE public.webhook_attempts (
-    attempt_id     bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    delivery_id    uuid        NOT NULL REFERENCES public.webhook_deliveries ON DELETE CASCADE,
-    attempted_at   timestamptz NOT NULL,
-    duration_us    bigint      NOT NULL,
-    outcome        text        NOT NULL,
+    attempt_id     bigint                 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    delivery_id    uuid                   NOT NULL REFERENCES public.webhook_deliveries ON DELETE CASCADE,
+    attempted_at   timestamptz            NOT NULL,
+    duration_us    bigint                 NOT NULL,
+    outcome        public.attempt_outcome NOT NULL,
     response_code  integer,
     response_body  text,
-    error          text,
-    CONSTRAINT webhook_attempts_outcome_known
-        CHECK (outcome IN ('success', 'http_error', 'timeout', 'connect_error', 'blocked'))
+    error          text
 );
 CREATE INDEX webhook_attempts_by_delivery ON public.webhook_attempts (delivery_id, attempt_id);
 
