@@ -82,8 +82,8 @@ async def test_ledger_that_grows_too_fast_is_seen(
 
 
 async def test_disabled_trigger_is_seen(database_url: str, db: asyncpg.Connection) -> None:
-    await db.execute("ALTER TABLE tasks DISABLE TRIGGER tasks_ledger_update")
-    assert "tasks.tasks_ledger_update" in (await problems(database_url))[0]
+    await db.execute("ALTER TABLE tasks DISABLE TRIGGER tasks_ledger")
+    assert "tasks.tasks_ledger" in (await problems(database_url))[0]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
--- Chains. What moves them on is in the database: submit_chain(), advance_chains(), cancel_chain().
+-- Chains. What moves them on is in the database: submit_chain(), advance_chain(), cancel_chain().
 
 -- name: submit
 -- counts as: INSERT task_chains

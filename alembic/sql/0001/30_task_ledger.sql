@@ -98,147 +98,112 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT greatest(0, extract(epoch FROM span) * 1000000)::bigint
 $$;
 COMMENT ON FUNCTION public.microseconds(interval) IS
-    'Length in whole microseconds, never negative (a clock may have jumped). Sums of integers never shrink, sums of floats may.';
+    'Length in whole microseconds, never negative (a clock may have jumped), 0 when unknown. Sums of integers never shrink, sums of floats may.';
 
--- THE definition of the facts of a change, as of a new task (no old status) or of a changed one.
--- A task always enters through PENDING, and leaves an end state through PENDING: a row inserted as
--- COMPLETED is created and then completed, one updated from COMPLETED to FAILED is reopened and then
--- failed. So every sum over the ledger balances, whatever somebody writes.
-CREATE FUNCTION public.task_facts(
-    moment timestamptz, task_id uuid, task_type text, client_id text, agent_id text, reason text, retry integer,
-    old_status text, new_status text, old_priority smallint, new_priority smallint, was_blocked boolean, is_blocked boolean,
-    queued_at timestamptz, assigned_at timestamptz, started_at timestamptz, completed_at timestamptz
-)
-RETURNS TABLE (
-    at timestamptz, event text, fact_task_id uuid, fact_task_type text, fact_client_id text, fact_agent_id text,
-    fact_reason text, fact_retry integer, from_status text, to_status text, from_priority smallint, to_priority smallint,
-    blocked_change smallint, duration_us bigint, queue_us bigint
-)
-LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT moment,
-           CASE s.to_status
-               WHEN s.from_status
-               THEN CASE WHEN was_blocked = is_blocked THEN 'reprioritised' WHEN is_blocked THEN 'blocked' ELSE 'unblocked' END
-               WHEN 'PENDING'
-               THEN CASE WHEN s.from_status = '' THEN 'created'
-                         WHEN s.from_status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN 'reopened'
-                         WHEN retry > 0 THEN 'retried'
-                         ELSE 'requeued' END
-               WHEN 'ASSIGNED' THEN 'assigned'
-               WHEN 'ACTIVE' THEN 'started'
-               ELSE lower(s.to_status)
-           END,
-           task_id, task_type, client_id,
-           CASE WHEN s.from_status = '' THEN '' ELSE agent_id END,
-           CASE WHEN s.to_status = 'FAILED' OR retry > 0 AND s.to_status = 'PENDING' AND s.from_status IN ('ASSIGNED', 'ACTIVE')
-                THEN reason ELSE '' END,
-           CASE WHEN s.to_status = 'PENDING' THEN retry ELSE 0 END,
-           s.from_status, s.to_status,
-           CASE WHEN s.from_status = old_status THEN old_priority ELSE new_priority END, new_priority,
-           ((s.to_status = 'PENDING' AND is_blocked)::integer
-               - (s.from_status = 'PENDING' AND CASE WHEN old_status = 'PENDING' THEN was_blocked ELSE is_blocked END)::integer
-           )::smallint,
-           CASE WHEN s.to_status = 'COMPLETED' OR s.to_status = 'FAILED' AND started_at IS NOT NULL
-                THEN coalesce(public.microseconds(coalesce(completed_at, now()) - started_at), 0) END,
-           CASE WHEN s.from_status = 'PENDING' AND s.to_status = 'ASSIGNED'
-                THEN public.microseconds(coalesce(assigned_at, now()) - queued_at) END
-      FROM unnest(
-               CASE WHEN new_status <> 'PENDING' AND old_status IN ('', 'COMPLETED', 'FAILED', 'CANCELLED')
-                    THEN ARRAY[old_status, 'PENDING'] ELSE ARRAY[old_status] END,
-               CASE WHEN new_status <> 'PENDING' AND old_status IN ('', 'COMPLETED', 'FAILED', 'CANCELLED')
-                    THEN ARRAY['PENDING', new_status] ELSE ARRAY[new_status] END
-           ) AS s (from_status, to_status)
-$$;
-
-COMMENT ON FUNCTION public.task_facts IS
-    'The facts of one change of a task: one, or two when it passes through PENDING. A new task has the old status ''''.';
-
-CREATE FUNCTION public.tasks_ledger_insert() RETURNS trigger
-LANGUAGE plpgsql
--- Planning anew at each call, which arrays as parameters lead to, took a third of a transition's time; what
--- the triggers call inherits the setting.
-SET plan_cache_mode = force_generic_plan AS $$
-DECLARE
-    moment timestamptz := clock_timestamp();
-    facts  public.task_events_open[];
-    done   boolean;
+CREATE FUNCTION public.write_task_fact(
+    event text, task public.tasks, agent text, reason text, retry integer, from_status text, to_status text,
+    from_priority smallint, blocked_change integer, duration_us bigint, queue_us bigint
+) RETURNS boolean
+LANGUAGE plpgsql AS $$
 BEGIN
-    WITH written AS (
-        INSERT INTO public.task_events_open
-            (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
-             from_priority, to_priority, blocked_change, duration_us, queue_us)
-        SELECT f.*
-          FROM new_rows AS n
-         CROSS JOIN LATERAL public.task_facts(
-                   moment, n.task_id, n.task_type, n.client_id, coalesce(n.assigned_agent_id, n.last_agent_id, ''),
-                   coalesce(n.failure_reason, 'unknown'), 0, '', n.status, n.priority, n.priority, n.is_blocked, n.is_blocked,
-                   n.queued_at, n.assigned_at, n.started_at, n.completed_at) AS f
-        RETURNING task_events_open AS fact
-    )
-    SELECT array_agg(w.fact) INTO facts FROM written AS w;
-    -- An assignment, which costs a tenth of a PERFORM.
-    done := facts IS NULL OR public.task_consequences(facts);
+    INSERT INTO public.task_events_open
+        (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
+         from_priority, to_priority, blocked_change, duration_us, queue_us)
+    VALUES (clock_timestamp(), event, task.task_id, task.task_type, task.client_id, agent, reason, retry, from_status, to_status,
+            from_priority, task.priority, blocked_change, duration_us, queue_us);
+    RETURN public.task_consequences(event, task, to_status, agent, reason, duration_us);
+END $$;
+COMMENT ON FUNCTION public.write_task_fact IS
+    'Writes one fact to the task ledger, in the words of task_events, and sees to what follows from it. Returns true: a result that is assigned costs a tenth of a PERFORM.';
+
+-- THE definition of the facts of a change. A task always enters through PENDING, and leaves an end state
+-- through PENDING: a row inserted as COMPLETED is created and then completed, one updated from COMPLETED to
+-- FAILED is reopened and then failed. So every sum over the ledger balances, whatever somebody writes.
+--
+-- Whoever writes pays for this. Hence a trigger for each row (to set up a join of transition tables takes longer
+-- than all of it), no WHEN (it is parsed again at each UPDATE), and few expressions for common transitions.
+CREATE FUNCTION public.tasks_ledger() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+    from_status text := OLD.status; -- NULL for a new task
+    event       text;
+    reason      text;
+    duration_us bigint;
+    queue_us    bigint;
+    done        boolean;
+BEGIN
+    IF from_status = NEW.status THEN
+        IF from_status = 'PENDING' AND (OLD.priority <> NEW.priority OR OLD.is_blocked <> NEW.is_blocked) THEN
+            event := CASE WHEN OLD.is_blocked = NEW.is_blocked THEN 'reprioritised' WHEN NEW.is_blocked THEN 'blocked' ELSE 'unblocked' END;
+            done := public.write_task_fact(
+                event, NEW, coalesce(NEW.assigned_agent_id, OLD.assigned_agent_id, NEW.last_agent_id, ''), '',
+                CASE WHEN NEW.retry_count > OLD.retry_count THEN NEW.retry_count ELSE 0 END,
+                'PENDING', 'PENDING', OLD.priority, NEW.is_blocked::integer - OLD.is_blocked::integer, NULL, NULL);
+        END IF;
+        RETURN NULL;
+    ELSIF (from_status IN ('PENDING', 'ASSIGNED', 'ACTIVE')) IS NOT TRUE THEN
+        IF from_status IS NULL THEN
+            done := public.write_task_fact(
+                'created', NEW, '', '', 0, '', 'PENDING', NEW.priority, NEW.is_blocked::integer, NULL, NULL);
+        ELSE
+            done := public.write_task_fact(
+                'reopened', NEW, coalesce(NEW.assigned_agent_id, OLD.assigned_agent_id, NEW.last_agent_id, ''), '',
+                CASE WHEN NEW.retry_count > OLD.retry_count THEN NEW.retry_count ELSE 0 END,
+                from_status, 'PENDING', OLD.priority, NEW.is_blocked::integer, NULL, NULL);
+        END IF;
+        IF NEW.status = 'PENDING' THEN
+            RETURN NULL;
+        END IF;
+        from_status := 'PENDING';
+    END IF;
+    IF NEW.status = 'ASSIGNED' THEN
+        event := 'assigned';
+        IF from_status = 'PENDING' THEN
+            queue_us := public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at);
+        END IF;
+    ELSIF NEW.status = 'ACTIVE' THEN
+        event := 'started';
+    ELSIF NEW.status = 'COMPLETED' THEN
+        event := 'completed';
+        duration_us := public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at);
+    ELSIF NEW.status = 'CANCELLED' THEN
+        event := 'cancelled';
+    ELSIF NEW.status = 'FAILED' THEN
+        event := 'failed';
+        IF NEW.started_at IS NOT NULL THEN
+            duration_us := public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at);
+        END IF;
+        -- The reason of an earlier attempt is none of a task that fails in the queue.
+        reason := CASE WHEN OLD.status = 'PENDING' AND NEW.failure_reason = OLD.failure_reason THEN 'unknown'
+                       ELSE coalesce(NEW.failure_reason, 'unknown') END;
+    ELSIF NEW.retry_count > OLD.retry_count THEN
+        event := 'retried';
+        reason := coalesce(NEW.failure_reason, 'unknown');
+    ELSE
+        event := 'requeued';
+    END IF;
+    done := public.write_task_fact(
+        event, NEW, coalesce(NEW.assigned_agent_id, OLD.assigned_agent_id, NEW.last_agent_id, ''), coalesce(reason, ''),
+        CASE event WHEN 'retried' THEN NEW.retry_count ELSE 0 END, from_status, NEW.status,
+        CASE from_status WHEN OLD.status THEN OLD.priority ELSE NEW.priority END,
+        (NEW.status = 'PENDING' AND NEW.is_blocked)::integer
+            - (from_status = 'PENDING' AND CASE OLD.status WHEN 'PENDING' THEN OLD.is_blocked ELSE NEW.is_blocked END)::integer,
+        duration_us, queue_us);
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION public.tasks_ledger_insert() IS 'Writes the facts of new tasks to the ledger.';
-
-CREATE FUNCTION public.tasks_ledger_update() RETURNS trigger
-LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan AS $$
-DECLARE
-    moment timestamptz := clock_timestamp();
-    facts  public.task_events_open[];
-    done   boolean;
-BEGIN
-    WITH written AS (
-        INSERT INTO public.task_events_open
-            (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
-             from_priority, to_priority, blocked_change, duration_us, queue_us)
-        SELECT f.*
-          -- FULL, since no nested loop can do it: the plan that suited one row is kept for ten thousand.
-          FROM old_rows AS o
-          FULL JOIN new_rows AS n ON n.task_id = o.task_id
-         CROSS JOIN LATERAL public.task_facts(
-                   moment, n.task_id, n.task_type, n.client_id,
-                   coalesce(n.assigned_agent_id, o.assigned_agent_id, n.last_agent_id, ''),
-                   CASE WHEN o.status = 'PENDING' AND n.failure_reason IS NOT DISTINCT FROM o.failure_reason
-                        THEN 'unknown' ELSE coalesce(n.failure_reason, 'unknown') END,
-                   CASE WHEN n.retry_count > o.retry_count THEN n.retry_count ELSE 0 END,
-                   o.status, n.status, o.priority, n.priority, o.is_blocked, n.is_blocked,
-                   n.queued_at, n.assigned_at, n.started_at, n.completed_at) AS f
-         WHERE o.status IS DISTINCT FROM n.status
-            OR n.status = 'PENDING' AND (o.priority <> n.priority OR o.is_blocked <> n.is_blocked)
-        RETURNING task_events_open AS fact
-    )
-    SELECT array_agg(w.fact) INTO facts FROM written AS w;
-    -- An assignment, which costs a tenth of a PERFORM.
-    done := facts IS NULL OR public.task_consequences(facts);
-    RETURN NULL;
-END $$;
-COMMENT ON FUNCTION public.tasks_ledger_update() IS 'Writes the transitions of changed tasks to the ledger.';
+COMMENT ON FUNCTION public.tasks_ledger() IS
+    'Writes what happened to a task to the ledger: one fact, or two when it passes through PENDING.';
 
 CREATE FUNCTION public.tasks_ledger_delete() RETURNS trigger
-LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
-    facts public.task_events_open[];
-    done  boolean;
+    done boolean;
 BEGIN
-    WITH written AS (
-        INSERT INTO public.task_events_open
-            (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
-             from_priority, to_priority, blocked_change)
-        SELECT clock_timestamp(), 'cancelled', o.task_id, o.task_type, o.client_id,
-               coalesce(o.assigned_agent_id, o.last_agent_id, ''), 'deleted', 0,
-               o.status, 'CANCELLED', o.priority, o.priority,
-               -(o.status = 'PENDING' AND o.is_blocked)::integer
-          FROM old_rows AS o
-         WHERE o.status IN ('PENDING', 'ASSIGNED', 'ACTIVE')
-        RETURNING task_events_open AS fact
-    )
-    SELECT array_agg(w.fact) INTO facts FROM written AS w;
-    -- An assignment, which costs a tenth of a PERFORM.
-    done := facts IS NULL OR public.task_consequences(facts);
+    IF OLD.status IN ('PENDING', 'ASSIGNED', 'ACTIVE') THEN
+        done := public.write_task_fact(
+            'cancelled', OLD, coalesce(OLD.assigned_agent_id, OLD.last_agent_id, ''), 'deleted', 0, OLD.status, 'CANCELLED',
+            OLD.priority, -(OLD.status = 'PENDING' AND OLD.is_blocked)::integer, NULL, NULL);
+    END IF;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION public.tasks_ledger_delete() IS
@@ -253,12 +218,9 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION public.tasks_ledger_truncate() IS 'TRUNCATE tasks is counted like DELETE of every row.';
 
-CREATE TRIGGER tasks_ledger_insert AFTER INSERT ON public.tasks
-    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.tasks_ledger_insert();
-CREATE TRIGGER tasks_ledger_update AFTER UPDATE ON public.tasks
-    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION public.tasks_ledger_update();
+CREATE TRIGGER tasks_ledger AFTER INSERT OR UPDATE ON public.tasks
+    FOR EACH ROW EXECUTE FUNCTION public.tasks_ledger();
 CREATE TRIGGER tasks_ledger_delete AFTER DELETE ON public.tasks
-    REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.tasks_ledger_delete();
+    FOR EACH ROW EXECUTE FUNCTION public.tasks_ledger_delete();
 CREATE TRIGGER tasks_ledger_truncate BEFORE TRUNCATE ON public.tasks
     FOR EACH STATEMENT EXECUTE FUNCTION public.tasks_ledger_truncate();

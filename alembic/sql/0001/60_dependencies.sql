@@ -113,32 +113,26 @@ END $$;
 COMMENT ON FUNCTION public.settle_tasks(uuid[]) IS
     'Makes those of these tasks that are PENDING what their dependencies say: blocked, free, or FAILED (dependency_failed). May be called at any time.';
 
-CREATE FUNCTION public.settle_dependents(facts public.task_events_open[]) RETURNS void
+CREATE FUNCTION public.settle_dependents(event text, task_id uuid) RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off SET jit = off AS $$
 DECLARE
-    waiting uuid[];
-    doomed  uuid[];
+    waiting uuid[] := ARRAY(SELECT d.task_id FROM public.task_dependencies AS d
+                             WHERE d.depends_on = settle_dependents.task_id);
 BEGIN
-    SELECT array_agg(DISTINCT d.task_id),
-           array_agg(DISTINCT d.task_id) FILTER (WHERE f.to_status IN ('FAILED', 'CANCELLED'))
-      INTO waiting, doomed
-      FROM unnest(facts) AS f
-     CROSS JOIN LATERAL (
-           SELECT n.task_id FROM public.task_dependencies AS n WHERE n.depends_on = f.task_id
-            UNION ALL
-           -- What was reopened looks at its own dependencies again.
-           SELECT n.task_id FROM public.task_dependencies AS n WHERE n.task_id = f.task_id AND f.event = 'reopened'
-           OFFSET 0) AS d;
-    IF doomed IS NOT NULL THEN
-        PERFORM public.fail_dependents(doomed);
-    END IF;
-    IF waiting IS NOT NULL THEN
-        PERFORM public.settle_tasks(waiting);
-    END IF;
+    CASE event
+        WHEN 'completed' THEN
+            PERFORM public.settle_tasks(waiting);
+        WHEN 'reopened' THEN
+            -- It looks at its own dependencies again, too.
+            PERFORM public.settle_tasks(waiting || ARRAY(
+                SELECT d.task_id FROM public.task_dependencies AS d WHERE d.task_id = settle_dependents.task_id LIMIT 1));
+        ELSE
+            PERFORM public.fail_dependents(waiting);
+    END CASE;
 END $$;
-COMMENT ON FUNCTION public.settle_dependents(public.task_events_open[]) IS
-    'Fails the dependents of tasks that failed or were cancelled (dependency_failed, all the way down), unblocks those whose last dependency completed, blocks those whose dependency was reopened.';
+COMMENT ON FUNCTION public.settle_dependents(text, uuid) IS
+    'Unblocks the dependents of a task whose last dependency it was (completed), blocks them again (reopened), or fails them (failed, cancelled; dependency_failed, all the way down).';
 
 -- Dependencies that somebody writes or deletes by hand.
 CREATE FUNCTION public.task_dependencies_changed() RETURNS trigger

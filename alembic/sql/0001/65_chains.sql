@@ -275,65 +275,60 @@ END $$;
 COMMENT ON FUNCTION public.start_chain_step(uuid, integer, json) IS
     'Creates the task of a step; previous is the result of the step before, for use_previous_output.';
 
-CREATE FUNCTION public.advance_chains(facts public.task_events_open[]) RETURNS void
+CREATE FUNCTION public.advance_chain(task public.tasks, to_status text, reason text) RETURNS void
 LANGUAGE plpgsql
 -- Every lookup has its index, also by a plan that was made when there were no chains.
 SET enable_seqscan = off AS $$
 DECLARE
-    fact  record;
-    ended public.tasks;
-    why   text;
+    step record;
+    why  text := nullif(CASE to_status WHEN 'FAILED' THEN coalesce(task.error_message, reason)
+                                       WHEN 'CANCELLED' THEN coalesce(nullif(reason, ''), task.cancel_reason) END, '');
 BEGIN
-    FOR fact IN
-        SELECT f.task_id, f.to_status, f.reason, s.chain_id, s.step_index
-          FROM unnest(facts) AS f
-         CROSS JOIN LATERAL (
-               SELECT n.chain_id, n.step_index FROM public.chain_steps AS n
-                WHERE n.task_id = f.task_id AND n.status IN ('PENDING', 'RUNNING') OFFSET 0) AS s
-         WHERE f.to_status IN ('ASSIGNED', 'ACTIVE', 'COMPLETED', 'FAILED', 'CANCELLED')
-         ORDER BY s.chain_id, s.step_index, f.event_id
-    LOOP
-        -- One at a time per chain, always after the task: a cancellation and a completion meet here.
-        PERFORM FROM public.task_chains AS c
-          WHERE c.chain_id = fact.chain_id AND c.status IN ('PENDING', 'RUNNING') FOR NO KEY UPDATE;
-        CONTINUE WHEN NOT FOUND;
-        IF fact.to_status IN ('ASSIGNED', 'ACTIVE', 'COMPLETED') THEN
-            UPDATE public.task_chains AS c
-               SET status = 'RUNNING', started_at = now(), updated_at = now()
-             WHERE c.chain_id = fact.chain_id AND c.status = 'PENDING';
-            UPDATE public.chain_steps AS s
-               SET status = 'RUNNING', started_at = now()
-             WHERE s.chain_id = fact.chain_id AND s.step_index = fact.step_index AND s.status = 'PENDING';
-            CONTINUE WHEN fact.to_status <> 'COMPLETED';
-        END IF;
-        -- All NULL when the task was deleted.
-        SELECT t.* INTO ended FROM public.tasks AS t WHERE t.task_id = fact.task_id;
-        why := CASE WHEN fact.to_status <> 'COMPLETED'
-                    THEN coalesce(ended.error_message, ended.cancel_reason, fact.reason) END;
+    SELECT s.chain_id, s.step_index INTO step
+      FROM public.chain_steps AS s
+     WHERE s.task_id = task.task_id AND s.status IN ('PENDING', 'RUNNING');
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    -- One at a time per chain, always after the task: a cancellation and a completion meet here.
+    PERFORM FROM public.task_chains AS c
+      WHERE c.chain_id = step.chain_id AND c.status IN ('PENDING', 'RUNNING') FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF to_status IN ('ASSIGNED', 'ACTIVE', 'COMPLETED') THEN
+        UPDATE public.task_chains AS c
+           SET status = 'RUNNING', started_at = now(), updated_at = now()
+         WHERE c.chain_id = step.chain_id AND c.status = 'PENDING';
         UPDATE public.chain_steps AS s
-           SET status = fact.to_status, completed_at = now(), result_data = ended.result_data,
-               error_message = nullif(why, '')
-         WHERE s.chain_id = fact.chain_id AND s.step_index = fact.step_index;
-        IF fact.to_status = 'COMPLETED' THEN
-            UPDATE public.task_chains AS c
-               SET current_step = fact.step_index + 1, updated_at = now(),
-                   status = CASE WHEN fact.step_index + 1 >= c.total_steps THEN 'COMPLETED' ELSE c.status END,
-                   completed_at = CASE WHEN fact.step_index + 1 >= c.total_steps THEN now() END
-             WHERE c.chain_id = fact.chain_id;
-            PERFORM public.start_chain_step(s.chain_id, s.step_index, ended.result_data)
-               FROM public.chain_steps AS s
-              WHERE s.chain_id = fact.chain_id AND s.step_index = fact.step_index + 1 AND s.status = 'PENDING';
-        ELSE
-            UPDATE public.task_chains AS c
-               SET status = fact.to_status, completed_at = now(), updated_at = now(),
-                   error_message = concat_ws(': ', format('Step %s %s', fact.step_index,
-                       CASE fact.to_status WHEN 'FAILED' THEN 'failed' ELSE 'was cancelled' END), nullif(why, ''))
-             WHERE c.chain_id = fact.chain_id;
+           SET status = 'RUNNING', started_at = now()
+         WHERE s.chain_id = step.chain_id AND s.step_index = step.step_index AND s.status = 'PENDING';
+        IF to_status <> 'COMPLETED' THEN
+            RETURN;
         END IF;
-    END LOOP;
+    END IF;
+    UPDATE public.chain_steps AS s
+       SET status = to_status, completed_at = now(), result_data = task.result_data, error_message = why
+     WHERE s.chain_id = step.chain_id AND s.step_index = step.step_index;
+    IF to_status = 'COMPLETED' THEN
+        UPDATE public.task_chains AS c
+           SET current_step = step.step_index + 1, updated_at = now(),
+               status = CASE WHEN step.step_index + 1 >= c.total_steps THEN 'COMPLETED' ELSE c.status END,
+               completed_at = CASE WHEN step.step_index + 1 >= c.total_steps THEN now() END
+         WHERE c.chain_id = step.chain_id;
+        PERFORM public.start_chain_step(s.chain_id, s.step_index, task.result_data)
+           FROM public.chain_steps AS s
+          WHERE s.chain_id = step.chain_id AND s.step_index = step.step_index + 1 AND s.status = 'PENDING';
+    ELSE
+        UPDATE public.task_chains AS c
+           SET status = to_status, completed_at = now(), updated_at = now(),
+               error_message = concat_ws(': ', format('Step %s %s', step.step_index,
+                   CASE to_status WHEN 'FAILED' THEN 'failed' ELSE 'was cancelled' END), why)
+         WHERE c.chain_id = step.chain_id;
+    END IF;
 END $$;
-COMMENT ON FUNCTION public.advance_chains(public.task_events_open[]) IS
-    'Moves chains on when the task of a step was assigned or ended: the next step''s task is created in the transaction that completed the one before.';
+COMMENT ON FUNCTION public.advance_chain IS
+    'Moves a chain on when the task of its step was assigned or ended: the next step''s task is created in the transaction that completed the one before.';
 
 CREATE FUNCTION public.cancel_chain(chain uuid) RETURNS TABLE (status text, cancelled boolean)
 LANGUAGE plpgsql
@@ -342,7 +337,7 @@ SET enable_seqscan = off AS $$
 BEGIN
     cancelled := false;
     FOR attempt IN 1..10 LOOP
-        -- By its task, and advance_chains() does the rest: everybody locks the task first and then the chain.
+        -- By its task, and advance_chain() does the rest: everybody locks the task first and then the chain.
         UPDATE public.tasks AS t
            SET status = 'CANCELLED', cancel_reason = 'chain cancelled', is_blocked = false,
                deadline_at = NULL, next_retry_at = NULL, completed_at = now(), updated_at = now()

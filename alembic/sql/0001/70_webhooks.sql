@@ -199,28 +199,28 @@ CREATE TRIGGER webhook_attempts_ledger AFTER INSERT ON public.webhook_attempts
     REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.webhook_attempts_ledger();
 
 -- Events become deliveries in the transaction of the fact.
-CREATE FUNCTION public.deliver_task_events(facts public.task_events_open[]) RETURNS void
+CREATE FUNCTION public.deliver_task_event(event text, task public.tasks, to_status text, agent text, reason text) RETURNS void
 LANGUAGE plpgsql AS $$
+DECLARE
+    told text := 'task.' || event;
 BEGIN
     INSERT INTO public.webhook_deliveries (webhook_id, host, event_type, subject_id, payload)
-    SELECT w.webhook_id, w.host, e.event_type, e.task_id,
+    SELECT w.webhook_id, w.host, told, task.task_id,
            json_build_object(
-               'type', e.event_type,
-               'timestamp', to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
+               'type', told,
+               'timestamp', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
                'data', json_build_object(
-                   'task_id', e.task_id, 'client_id', e.client_id, 'task_type', e.task_type,
-                   'status', e.to_status, 'agent_id', nullif(e.agent_id, ''), 'failure_reason', nullif(e.reason, ''),
-                   'result_data', CASE WHEN e.event_type = 'task.completed' THEN t.result_data END,
-                   'error_message', CASE WHEN e.event_type = 'task.failed' THEN t.error_message END)
+                   'task_id', task.task_id, 'client_id', task.client_id, 'task_type', task.task_type,
+                   'status', to_status, 'agent_id', nullif(agent, ''), 'failure_reason', nullif(reason, ''),
+                   'result_data', CASE WHEN event = 'completed' THEN task.result_data END,
+                   'error_message', CASE WHEN event = 'failed' THEN task.error_message END)
            )::text
-      FROM (SELECT 'task.' || f.event AS event_type, f.* FROM unnest(facts) AS f
-             WHERE f.event IN ('created', 'assigned', 'started', 'completed', 'failed', 'cancelled')) AS e
-      JOIN public.webhooks AS w ON w.agent_id = e.client_id AND w.active AND e.event_type = ANY (w.events)
-      LEFT JOIN public.tasks AS t ON t.task_id = e.task_id
-     ORDER BY e.event_id, w.webhook_id;
+      FROM public.webhooks AS w
+     WHERE w.agent_id = task.client_id AND w.active AND told = ANY (w.events)
+     ORDER BY w.webhook_id;
 END $$;
-COMMENT ON FUNCTION public.deliver_task_events(public.task_events_open[]) IS
-    'Creates a delivery for each of these facts and each active webhook that hears it.';
+COMMENT ON FUNCTION public.deliver_task_event IS
+    'Creates a delivery of this fact for each active webhook that hears it.';
 
 CREATE FUNCTION public.deliver_chain_event() RETURNS trigger
 LANGUAGE plpgsql AS $$
