@@ -27,7 +27,11 @@ _EXEMPLAR_LABEL: Final = "task_id"
 
 _PLAIN_INTEGERS: Final = 1_000_000  # from here on Go, and prometheus_client, write an exponent
 
-_LINES: Final = 200  # of histograms, at a time
+_SERIES: Final = 15  # of histograms, at a time
+
+_Written = dict[tuple[str, ...], tuple[Histogram, str]]
+"""Whole series as they were last written, and what from, by their label values."""
+_NOTHING: Final = None, ""
 
 # Can't be in an escaped label value, where a line never ends.
 _MARK: Final = "\n"
@@ -98,6 +102,8 @@ class Memory:
         self.with_le = Texts(_labels_of(family.labels, also="le"))
         self.created = Numbers()
         self.exemplars = Texts(_exemplar)
+        self.histograms: dict[tuple[bool, bool], _Written] = {}
+        """Histograms by format, and whether ``_created`` is shown."""
 
     def forget(self, samples: int) -> None:
         """Start anew when most of what is remembered is not of the ``samples`` that there are."""
@@ -237,16 +243,40 @@ class RowMetric(Metric):
         self._memory.forget(series)
 
     def _histogram_lines(self, openmetrics: bool) -> Iterator[str]:
-        name, les = self.family.name, self._les()
+        memory, les = self._memory, self._les()
+        # What is shown in part is seldom asked for, and not remembered.
+        known: _Written = {}
+        if self._names is None:
+            known = memory.histograms.setdefault((openmetrics, self._created), known)
+        write = self._histogram_writer(les, openmetrics)
+        series = 0
+        texts: list[str] = []
+        for row in chain.from_iterable(cast("Iterable[Sequence[Histogram]]", self.portions)):
+            series += 1
+            before, text = known.get(row[0], _NOTHING)
+            # A sum of 0 equals one of -0.0, which is written in another way.
+            if before != row or not row[2]:
+                text = write(row)
+                known[row[0]] = row, text
+            texts.append(text)
+            if len(texts) > _SERIES:
+                yield "".join(texts)
+                texts = []
+        yield "".join(texts)
+        memory.forget(series * len(les))
+        if len(known) > 2 * series:
+            known.clear()
+
+    def _histogram_writer(self, les: list[str], openmetrics: bool) -> Callable[[Histogram], str]:
+        name, plain = self.family.name, [""] * len(les)
         with_buckets, with_count, with_sum, with_created = (
             f"{name}_{part}" in self.sample_names for part in HISTOGRAM_PARTS
         )
-        memory, numbers, plain = self._memory, Numbers(), [""] * len(les)
-        series = 0
-        lines: list[str] = []
-        for row in chain.from_iterable(cast("Iterable[Sequence[Histogram]]", self.portions)):
+        memory, numbers = self._memory, Numbers()
+
+        def write(row: Histogram) -> str:
             of, counts, total, created, exemplars = row
-            series += 1
+            lines: list[str] = []
             labels, cumulated = memory.labels[of], list(accumulate(counts))
             if with_buckets:
                 before, after = memory.with_le[of].split(_MARK)
@@ -263,11 +293,9 @@ class RowMetric(Metric):
                 lines.append(f"{name}_sum{labels} {format_number(total)}\n")
             if with_created and created is not None:
                 lines.append(f"{name}_created{labels} {memory.created[created]}\n")
-            if len(lines) > _LINES:
-                yield "".join(lines)
-                lines = []
-        yield "".join(lines)
-        memory.forget(series * len(les))
+            return "".join(lines)
+
+        return write
 
 
 def _labels_of(names: Sequence[str], also: str | None = None) -> Callable[[tuple[str, ...]], str]:
