@@ -177,19 +177,19 @@ def _with_bucket(
     replace: bool,
 ) -> Cell:
     counts, sums, earliest, exemplars = cell or ((), (), first, ())
-    if not replace and bucket < len(counts):
-        n, sum_us = n + counts[bucket], sum_us + sums[bucket]
-    return (
-        _put(counts, bucket, n, 0),
-        _put(sums, bucket, sum_us, 0),
-        min(earliest, first),
-        _put(exemplars, bucket, exemplar, None) if exemplar else exemplars,
-    )
-
-
-def _put(items: tuple[T, ...], place: int, item: T, missing: T) -> tuple[T, ...]:
-    """``items`` with another one at ``place``, filled up to there with ``missing``."""
-    return (*items[:place], *(missing,) * (place - len(items)), item, *items[place + 1 :])
+    if bucket < len(counts):
+        if not replace:
+            n, sum_us = n + counts[bucket], sum_us + sums[bucket]
+        after = bucket + 1
+        counts = (*counts[:bucket], n, *counts[after:])
+        sums = (*sums[:bucket], sum_us, *sums[after:])
+    else:
+        gap = (0,) * (bucket - len(counts))
+        counts, sums = (*counts, *gap, n), (*sums, *gap, sum_us)
+    if exemplar is not None:
+        missing = (None,) * (bucket - len(exemplars))
+        exemplars = (*exemplars[:bucket], *missing, exemplar, *exemplars[bucket + 1 :])
+    return counts, sums, min(earliest, first), exemplars
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:
