@@ -13,11 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentCollector"]
 
-_STATE: Final = """
-SELECT (SELECT value FROM metrics.ains_agents_total) AS total,
-       (SELECT value FROM metrics.ains_agents_active) AS active,
-       (SELECT array_agg(ARRAY[status, value::text]) FROM metrics.ains_agents_by_status) AS statuses
-"""
+_COUNTS: Final = "SELECT status, agents, active FROM metrics.agent_counts"
 _TRUST_SCORES: Final = "SELECT agent_id, display_name, value FROM metrics.ains_agent_trust_score"
 _FEW: Final = 500
 
@@ -45,7 +41,7 @@ class AgentData(NamedTuple):
 
     total: int
     active: int
-    statuses: Sequence[tuple[str, str]]
+    statuses: Sequence[tuple[str, int]]
     trust: Sequence[Row]
     series: Families
 
@@ -63,11 +59,11 @@ class AgentCollector(DatabaseCollector[AgentData]):
     async def fetch(self, reader: Reader) -> AgentData:
         """Read the agents and the task ledger."""
         series = await reader.ledger("task")
-        row = await reader.fetchrow(_STATE)
-        if row is None:
-            raise LookupError("no row from a query without FROM")
-        trust = await self._trust_scores(reader, few=row["total"] <= _FEW)
-        return AgentData(row["total"], row["active"], row["statuses"], trust, series)
+        counts = await reader.fetch(_COUNTS, few=True)
+        total = sum(agents for _, agents, _ in counts)
+        active = sum(active for _, _, active in counts)
+        trust = await self._trust_scores(reader, few=total <= _FEW)
+        return AgentData(total, active, [(s, agents) for s, agents, _ in counts], trust, series)
 
     async def _trust_scores(self, reader: Reader, *, few: bool) -> list[Row]:
         """Read the agents' trust; rows as they were at the last scrape are that one's rows.
@@ -94,7 +90,7 @@ class AgentCollector(DatabaseCollector[AgentData]):
                 _completed, data.series.get("ains_tasks_completed_total", {})
             ),
             _FAILED.name: scalars(_FAILED, data.series.get(_FAILED.name, {})),
-            _BY_STATUS.name: [[((status,), int(count), None) for status, count in data.statuses]],
+            _BY_STATUS.name: [[((status,), count, None) for status, count in data.statuses]],
         }
 
 

@@ -80,9 +80,9 @@ class Reader:
                 return
             await self.pause()
 
-    async def fetch(self, query: str, *args: object) -> list[Row]:
-        """All rows of a query."""
-        return [row async for portion in self.portions(query, *args) for row in portion]
+    async def fetch(self, query: str, *args: object, few: bool = False) -> list[Row]:
+        """All rows of a query; ``few`` as for `portions`."""
+        return [row async for portion in self.portions(query, *args, few=few) for row in portion]
 
     async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None:
         """The first row of a query."""

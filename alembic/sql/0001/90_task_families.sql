@@ -146,31 +146,44 @@ COMMENT ON VIEW metrics.ains_tasks_blocked IS 'Gauge: PENDING tasks that wait fo
 COMMENT ON COLUMN metrics.ains_tasks_blocked.value IS 'The value.';
 
 CREATE VIEW metrics.ains_task_oldest_pending_timestamp_seconds AS
-    SELECT extract(epoch FROM t.created_at)::double precision AS value
-      FROM public.tasks AS t
-     WHERE t.status = 'PENDING' AND NOT t.is_blocked AND (t.next_retry_at IS NULL OR t.next_retry_at <= now())
-     ORDER BY t.created_at LIMIT 1;
+    SELECT extract(epoch FROM min(t.created_at))::double precision AS value
+      FROM ((SELECT r.created_at FROM public.tasks AS r
+              WHERE r.status = 'PENDING' AND NOT r.is_blocked AND r.next_retry_at IS NULL
+              ORDER BY r.created_at LIMIT 1)
+             UNION ALL
+            -- Retries that have fallen due and wait for the worker to say so: few.
+            SELECT d.created_at FROM public.tasks AS d
+             WHERE d.status = 'PENDING' AND NOT d.is_blocked AND d.next_retry_at <= now()) AS t
+    HAVING count(*) > 0;
 COMMENT ON VIEW metrics.ains_task_oldest_pending_timestamp_seconds IS 'Gauge: when the oldest task was created that could run now; no row when there is none.';
 COMMENT ON COLUMN metrics.ains_task_oldest_pending_timestamp_seconds.value IS 'Unix time in seconds.';
 
+-- One pass over the agents for all that is counted of them.
+CREATE VIEW metrics.agent_counts AS
+    SELECT s.status, count(a.agent_id) AS agents,
+           count(a.agent_id) FILTER (
+               WHERE a.status IN ('AVAILABLE', 'BUSY')
+                 AND a.last_heartbeat > now() - (SELECT g.agent_ttl FROM metrics.settings AS g)) AS active
+      FROM (VALUES ('REGISTERED'), ('AVAILABLE'), ('BUSY'), ('INACTIVE'), ('SUSPENDED')) AS s (status)
+      LEFT JOIN public.agents AS a ON a.status = s.status
+     GROUP BY s.status;
+COMMENT ON VIEW metrics.agent_counts IS 'Agents by status now, every status present.';
+COMMENT ON COLUMN metrics.agent_counts.status IS 'Status, upper case as in the API.';
+COMMENT ON COLUMN metrics.agent_counts.agents IS 'How many have it.';
+COMMENT ON COLUMN metrics.agent_counts.active IS 'How many of those have a heartbeat younger than AINS_AGENT_TTL.';
+
 CREATE VIEW metrics.ains_agents_total AS
-    SELECT count(*) AS value FROM public.agents;
+    SELECT sum(c.agents)::bigint AS value FROM metrics.agent_counts AS c;
 COMMENT ON VIEW metrics.ains_agents_total IS 'Gauge: registered agents.';
 COMMENT ON COLUMN metrics.ains_agents_total.value IS 'The value.';
 
 CREATE VIEW metrics.ains_agents_active AS
-    SELECT count(*) AS value
-      FROM public.agents AS a
-     WHERE a.status IN ('AVAILABLE', 'BUSY')
-       AND a.last_heartbeat > now() - (SELECT s.agent_ttl FROM metrics.settings AS s);
+    SELECT sum(c.active)::bigint AS value FROM metrics.agent_counts AS c;
 COMMENT ON VIEW metrics.ains_agents_active IS 'Gauge: agents AVAILABLE or BUSY whose last heartbeat is younger than AINS_AGENT_TTL.';
 COMMENT ON COLUMN metrics.ains_agents_active.value IS 'The value.';
 
 CREATE VIEW metrics.ains_agents_by_status AS
-    SELECT s.status, count(a.agent_id) AS value
-      FROM (VALUES ('REGISTERED'), ('AVAILABLE'), ('BUSY'), ('INACTIVE'), ('SUSPENDED')) AS s (status)
-      LEFT JOIN public.agents AS a ON a.status = s.status
-     GROUP BY s.status;
+    SELECT c.status, c.agents AS value FROM metrics.agent_counts AS c;
 COMMENT ON VIEW metrics.ains_agents_by_status IS 'Gauge: agents by status now, every status present.';
 COMMENT ON COLUMN metrics.ains_agents_by_status.status IS 'Status, upper case as in the API.';
 COMMENT ON COLUMN metrics.ains_agents_by_status.value IS 'The value.';
