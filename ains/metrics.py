@@ -19,6 +19,7 @@ from collectors.connection import pool_maker
 from collectors.database import DatabaseUseCollector, PoolState
 from collectors.exporter import InfoCollector
 from collectors.http import HttpCollector
+from collectors.queue import QueueCollector
 from collectors.scrape import Scraper
 from collectors.tasks import TaskCollector
 from collectors.webhooks import WebhookCollector
@@ -57,7 +58,13 @@ def info(settings: Settings) -> InfoCollector:
 
 def database_collectors() -> list[DatabaseCollector[Any]]:
     """New collectors of everything that is read from the database."""
-    return [TaskCollector(), AgentCollector(), ChainCollector(), WebhookCollector()]
+    return [
+        TaskCollector(),
+        AgentCollector(),
+        ChainCollector(),
+        WebhookCollector(),
+        QueueCollector(),  # last: when it takes too long, the others are done
+    ]
 
 
 def database_scraper(settings: Settings, dsn: str, processes: Sequence[Collector] = ()) -> Scraper:

@@ -18,6 +18,7 @@ from collectors.catalog_texts import EXAMPLES, LABELS, MEANINGS
 from collectors.chains import ChainCollector
 from collectors.database import DatabaseUseCollector, PoolState, QueryStats
 from collectors.http import HttpCollector, HttpMetrics
+from collectors.queue import QueueCollector
 from collectors.rowmetric import RowMetric, format_number
 from collectors.tasks import TaskCollector
 from collectors.webhooks import WebhookCollector
@@ -64,7 +65,7 @@ SUBJECTS: Final = (
         "Tasks",
         "What happened to tasks, and how many wait or run now.",
         _TASKS,
-        TaskCollector.families,
+        (*TaskCollector.families, *QueueCollector.families),
     ),
     Subject("Agents", "Who is registered, alive and trusted.", _AGENTS, AgentCollector.families),
     Subject("Chains", "Tasks that run one after another.", _CHAINS, ChainCollector.families),

@@ -1,9 +1,9 @@
-"""Tasks: what happened to them, from the task ledger, and the age of the queue."""
+"""Tasks: what happened to them, from the task ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from collectors.base import Built, DatabaseCollector, Family, Row
 from collectors.ledger import Families, Labels, histograms, scalars
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collectors.reader import Reader
 
 __all__ = ["TaskCollector"]
-
-_OLDEST: Final = "SELECT value FROM metrics.ains_task_oldest_pending_timestamp_seconds"
 
 _COUNTERS: Final = (
     Family("ains_tasks_created_total", "counter", "Tasks accepted", ("task_type", "client_id")),
@@ -67,11 +65,6 @@ _IN_FLIGHT: Final = Family(
     "ains_tasks_in_flight", "gauge", "Tasks ASSIGNED or ACTIVE now", ("status",)
 )
 _BLOCKED: Final = Family("ains_tasks_blocked", "gauge", "PENDING tasks that wait for a dependency")
-_OLDEST_PENDING: Final = Family(
-    "ains_task_oldest_pending_timestamp_seconds",
-    "gauge",
-    "When the oldest task that could run now was created",
-)
 _CLOSED: Final[Mapping[Family, tuple[Labels, ...]]] = {
     _IN_QUEUE: tuple((str(priority), "") for priority in range(1, 11)),
     _IN_FLIGHT: (("ASSIGNED", ""), ("ACTIVE", "")),
@@ -79,34 +72,23 @@ _CLOSED: Final[Mapping[Family, tuple[Labels, ...]]] = {
 }
 
 
-class TaskData(NamedTuple):
-    """What a scrape reads: the task ledger and the Unix time of the oldest runnable task."""
-
-    series: Families
-    oldest: float | None
-
-
-class TaskCollector(DatabaseCollector[TaskData]):
+class TaskCollector(DatabaseCollector[Families]):
     """The families of tasks."""
 
     name = "tasks"
-    families = (*_COUNTERS, *_HISTOGRAMS, *_CLOSED, _OLDEST_PENDING)
+    families = (*_COUNTERS, *_HISTOGRAMS, *_CLOSED)
 
-    async def fetch(self, reader: Reader) -> TaskData:
-        """Read the task ledger and the age of the queue."""
-        series = await reader.ledger("task")
-        row = await reader.fetchrow(_OLDEST)
-        return TaskData(series, None if row is None else row["value"])
+    async def fetch(self, reader: Reader) -> Families:
+        """Read the task ledger."""
+        return await reader.ledger("task")
 
-    def build(self, data: TaskData) -> Built:
-        """Turn `TaskData` into the rows of each family."""
+    def build(self, data: Families) -> Built:
+        """Turn the ledger's series into the rows of each family."""
         built: dict[str, Iterable[Sequence[Row]]] = {}
         for family in _COUNTERS:
-            built[family.name] = scalars(family, data.series.get(family.name, {}))
+            built[family.name] = scalars(family, data.get(family.name, {}))
         for family in _HISTOGRAMS:
-            built[family.name] = histograms(family, data.series.get(family.name, {}))
+            built[family.name] = histograms(family, data.get(family.name, {}))
         for family, closed in _CLOSED.items():
-            built[family.name] = scalars(family, data.series.get(family.name, {}), closed)
-        if data.oldest is not None:
-            built[_OLDEST_PENDING.name] = [[((), data.oldest, None)]]
+            built[family.name] = scalars(family, data.get(family.name, {}), closed)
         return built

@@ -12,8 +12,9 @@ from collectors.base import Built, DatabaseCollector, Family, Row
 from collectors.chains import ChainCollector
 from collectors.database import DatabaseUseCollector, PoolState, QueryStats
 from collectors.ledger import Families
+from collectors.queue import QueueCollector
 from collectors.rowmetric import RowMetric
-from collectors.tasks import TaskCollector, TaskData
+from collectors.tasks import TaskCollector
 from collectors.webhooks import WebhookCollector
 from tests.support.scraped import values
 
@@ -22,6 +23,7 @@ COLLECTORS: tuple[DatabaseCollector[Any], ...] = (
     AgentCollector(),
     ChainCollector(),
     WebhookCollector(),
+    QueueCollector(),
 )
 HISTOGRAMS = [f for collector in COLLECTORS for f in collector.families if f.kind == "histogram"]
 
@@ -31,12 +33,17 @@ def rows(built: Built) -> Mapping[str, list[Row]]:
 
 
 def test_tasks_from_an_empty_ledger() -> None:
-    found = rows(TaskCollector().build(TaskData({}, None)))
+    found = rows(TaskCollector().build({}))
     assert found["ains_tasks_in_queue"] == [((str(p),), 0, None) for p in range(1, 11)]
     assert found["ains_tasks_in_flight"] == [(("ASSIGNED",), 0, None), (("ACTIVE",), 0, None)]
     assert found["ains_tasks_blocked"] == [((), 0, None)]
     assert found["ains_tasks_created_total"] == []
-    assert "ains_task_oldest_pending_timestamp_seconds" not in found
+
+
+def test_oldest_task_is_shown_when_one_waits() -> None:
+    assert rows(QueueCollector().build(None)) == {}
+    found = rows(QueueCollector().build(4.5))
+    assert found == {"ains_task_oldest_pending_timestamp_seconds": [((), 4.5, None)]}
 
 
 def test_tasks_from_a_ledger() -> None:
@@ -54,7 +61,7 @@ def test_tasks_from_a_ledger() -> None:
         "ains_tasks_in_queue": {("5", ""): ((3,), (0,), 9.0, ())},
         "a_family_that_is_not_known_here": {("", ""): ((1,), (0,), 9.0, ())},
     }
-    built = TaskCollector().build(TaskData(series, 4.5))
+    built = TaskCollector().build(series)
     found = rows(built)
     assert found["ains_tasks_created_total"] == [(("t", "c"), 7, 5.0)]
     assert found["ains_task_timeouts_total"] == [(("t",), 1, 6.0)]
@@ -68,7 +75,6 @@ def test_tasks_from_a_ledger() -> None:
         )
     ]
     assert [row[1] for row in found["ains_tasks_in_queue"]] == [0, 0, 0, 0, 3, 0, 0, 0, 0, 0]
-    assert found["ains_task_oldest_pending_timestamp_seconds"] == [((), 4.5, None)]
     assert rows(built) == found, "it may be rendered more than once"
 
 
@@ -78,14 +84,14 @@ def test_agents_completed_tasks_are_summed_over_the_types() -> None:
         ("u", "a"): ((3,), (0,), 20.0, ()),
         ("t", ""): ((9,), (0,), 10.0, ()),  # completed by hand, without an agent
     }
-    data = AgentData(1, 0, [("BUSY", "1")], [], {"ains_tasks_completed_total": completed})
+    data = AgentData(1, 0, [("BUSY", 1)], [], {"ains_tasks_completed_total": completed})
     found = rows(AgentCollector().build(data))
     assert found["ains_agent_tasks_completed_total"] == [(("a",), 5, 20.0)]
     assert found["ains_agents_by_status"] == [(("BUSY",), 1, None)]
 
 
 def test_every_family_that_is_built_is_declared_and_the_reverse() -> None:
-    empty: tuple[Any, ...] = (TaskData({}, 1.0), AgentData(0, 0, [], [], {}), {}, {})
+    empty: tuple[Any, ...] = ({}, AgentData(0, 0, [], [], {}), {}, {}, 1.0)
     for collector, data in zip(COLLECTORS, empty, strict=True):
         assert set(collector.build(data)) == {family.name for family in collector.families}
 
@@ -94,9 +100,7 @@ def test_no_step_of_rendering_is_long() -> None:
     """Between two steps others may run: with 100,000 series no step may take much of them."""
     many = {("t", str(n)): ((n,), (0,), 1.0, ()) for n in range(3000)}
     durations = {(str(n), "FAILED"): ((n,) * 11, (0,) * 11, 1.0, ()) for n in range(3000)}
-    tasks = TaskData(
-        {"ains_tasks_created_total": many, "ains_task_duration_seconds": durations}, None
-    )
+    tasks = {"ains_tasks_created_total": many, "ains_task_duration_seconds": durations}
     agents = AgentData(0, 0, [], [("a", "A", 0.5)] * 3000, {"ains_tasks_completed_total": many})
     for collector, data in zip(COLLECTORS, (tasks, agents), strict=False):
         built = collector.build(data)

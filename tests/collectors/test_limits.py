@@ -11,9 +11,10 @@ from collectors.agents import AgentCollector
 from collectors.chains import ChainCollector
 from collectors.connection import pool_maker
 from collectors.exporter import InfoCollector
+from collectors.ledger import Families
 from collectors.reader import Reader
 from collectors.scrape import Scraper, Snapshot
-from collectors.tasks import TaskCollector, TaskData
+from collectors.tasks import TaskCollector
 from tests.support.databases import eventually
 from tests.support.scraped import scrape, total
 from tests.support.scraping import ALL, client_of, locked, succeeded, waiting
@@ -35,7 +36,7 @@ async def test_locked_table_costs_its_collector_alone(
 
 async def test_each_collector_has_its_share_of_the_time_that_is_left(database_url: str) -> None:
     class Slow(TaskCollector):
-        async def fetch(self, reader: Reader) -> TaskData:
+        async def fetch(self, reader: Reader) -> Families:
             await reader.fetch("SELECT pg_sleep(1.2)::text")
             return await super().fetch(reader)
 
@@ -134,7 +135,7 @@ async def test_ledger_is_read_once_for_all_collectors(database_url: str) -> None
     read: list[object] = []
 
     class Reading(TaskCollector):
-        async def fetch(self, reader: Reader) -> TaskData:
+        async def fetch(self, reader: Reader) -> Families:
             read.append(await reader.ledger("task"))
             return await super().fetch(reader)
 
@@ -181,7 +182,7 @@ async def test_scrape_that_a_standby_cancels_is_tried_again(
     class OnStandby(TaskCollector):
         conflicts = 2
 
-        async def fetch(self, reader: Reader) -> TaskData:
+        async def fetch(self, reader: Reader) -> Families:
             if self.conflicts:
                 self.conflicts -= 1
                 await reader.fetch("SELECT conflict()")

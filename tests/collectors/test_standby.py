@@ -17,9 +17,10 @@ from ains.settings import Settings
 from collectors.agents import AgentCollector
 from collectors.chains import ChainCollector
 from collectors.connection import pool_maker
+from collectors.ledger import Families
 from collectors.reader import Reader
 from collectors.scrape import Scraper
-from collectors.tasks import TaskCollector, TaskData
+from collectors.tasks import TaskCollector
 from collectors.verify import verify
 from collectors.webhooks import WebhookCollector
 from tests.support.cluster import Cluster, cluster, standby_of
@@ -156,7 +157,7 @@ class Held(TaskCollector):
         self.leave = asyncio.Event()
         self.times = 0
 
-    async def fetch(self, reader: Reader) -> TaskData:
+    async def fetch(self, reader: Reader) -> Families:
         await reader.ledger_state()
         await reader.fetch("SELECT FROM tasks LIMIT 1")
         self.times += 1

@@ -45,7 +45,8 @@ CREATE INDEX tasks_by_agent ON public.tasks (assigned_agent_id, status, created_
 -- runnable; when it falls due, next_retry_at is cleared.
 CREATE INDEX tasks_runnable ON public.tasks (lower(capability_required), priority DESC, created_at)
     WHERE status = 'PENDING' AND NOT is_blocked AND next_retry_at IS NULL;
-CREATE INDEX tasks_oldest_runnable ON public.tasks (created_at) WHERE status = 'PENDING' AND NOT is_blocked;
+CREATE INDEX tasks_oldest_runnable ON public.tasks (created_at)
+    WHERE status = 'PENDING' AND NOT is_blocked AND next_retry_at IS NULL;
 CREATE INDEX tasks_retry_due ON public.tasks (next_retry_at) WHERE status = 'PENDING' AND next_retry_at IS NOT NULL;
 CREATE INDEX tasks_expiry ON public.tasks (expires_at) WHERE status = 'PENDING' AND expires_at IS NOT NULL;
 CREATE INDEX tasks_deadline ON public.tasks (deadline_at) WHERE status IN ('ASSIGNED', 'ACTIVE');
