@@ -89,6 +89,18 @@ async def test_clean_when_empty(db: asyncpg.Connection) -> None:
     assert (report.facts, report.series, report.skipped) == (0, 0, [])
 
 
+async def test_clean_with_sums_that_a_float_cannot_hold(db: asyncpg.Connection) -> None:
+    """Ten million tasks that take a quarter of an hour each add up to as much."""
+    await db.execute("""
+        INSERT INTO tasks (client_id, task_type, capability_required, status,
+                           started_at, completed_at)
+        SELECT 'c', 't' || n, 'x', 'COMPLETED',
+               now() - interval '290 years' - n * interval '1 us', now()
+          FROM generate_series(1, 50) AS n
+    """)
+    assert (await verified(db)).differences == []
+
+
 @pytest.mark.parametrize("folded", [False, True], ids=["all open", "half folded"])
 async def test_clean_whatever_happened(db: asyncpg.Connection, folded: bool) -> None:
     await busy(db)
