@@ -20,7 +20,7 @@ from ains.db.embedded.binaries import examine, installed_majors
 from ains.db.embedded.privileges import account_for, process_options, reachable_binaries
 from tests.support.live import free_port
 
-_SECONDS = 20.0
+_SECONDS = 60.0
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -114,17 +114,27 @@ class Cluster:
         if self._process is None:
             return
         self._process.send_signal(number)
-        await asyncio.to_thread(self._process.wait, _SECONDS)
+        try:
+            await asyncio.to_thread(self._process.wait, _SECONDS)
+        except subprocess.TimeoutExpired as error:
+            error.add_note(self.log)
+            await self.kill()
+            raise
 
     async def kill(self) -> None:
         """End all of its processes with -9, as when its machine stops."""
         assert self._process is not None
         server = psutil.Process(self._process.pid)
         server.suspend()  # it starts no more
-        for process in (server, *server.children(recursive=True)):
+        processes = (server, *server.children(recursive=True))
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         await asyncio.to_thread(self._process.wait, _SECONDS)
+        # As long as one of them has its memory, the next server does not start.
+        async with asyncio.timeout(_SECONDS):
+            while any(map(_lives, processes)):
+                await asyncio.sleep(0.01)
 
     async def execute(self, *statements: str, database: str = "ains") -> None:
         """Run statements, each in a transaction of its own."""
@@ -196,6 +206,13 @@ async def standby_of(primary: Cluster, **settings: str) -> AsyncIterator[Cluster
             raise
         finally:
             await made.stop()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _writable(directory: Path) -> Path:
