@@ -9,16 +9,17 @@ from typing import Any
 
 import aiohttp
 
-_PAUSE = 0.01
-
 
 class Load:
     """Talks to one or more servers in turn, over connections that are reused."""
 
-    def __init__(self, urls: Sequence[str], *, agents: int = 3, clients: int = 4) -> None:
+    def __init__(
+        self, urls: Sequence[str], *, agents: int = 3, clients: int = 4, pause: float = 0.01
+    ) -> None:
         self.urls = cycle(urls)
         self.agents = [f"load-{n}" for n in range(agents)]
         self.clients = clients
+        self.pause = pause
         self.accepted: set[str] = set()
         """Tasks that a server said it has accepted."""
         self.given: dict[str, set[str]] = {}
@@ -39,14 +40,14 @@ class Load:
                 answer = await response.json(content_type=None)
         except aiohttp.ClientConnectorError:
             self.broken["refused"] += 1
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(self.pause)
             return None
         except (aiohttp.ClientError, TimeoutError) as error:
             self.broken[f"{type(error).__name__}: {error}"] += 1
             return None
         self.answers[response.status] += 1
         if response.status != 200:
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(self.pause)
             return None
         return answer
 
@@ -58,7 +59,7 @@ class Load:
             answer = await self.call(http, "POST", door, json=task | {"client_id": client})
             if answer:
                 self.accepted.add(answer["task_id"])
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(self.pause)
 
     async def _agent(self, http: aiohttp.ClientSession, agent: str, stopped: asyncio.Event) -> None:
         beats = 0.0
@@ -70,6 +71,8 @@ class Load:
             query = {"assigned_agent_id": agent, "status": "ASSIGNED", "limit": "50"}
             page = await self.call(http, "GET", "/aitp/tasks", params=query)
             for task in page["tasks"] if page else ():
+                if stopped.is_set():
+                    break
                 self.given.setdefault(task["task_id"], set()).add(agent)
                 await self.call(
                     http,
@@ -78,7 +81,7 @@ class Load:
                     params={"agent_id": agent},
                     json={"status": "COMPLETED", "result_data": {}},
                 )
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(self.pause)
 
     async def heartbeat(self, http: aiohttp.ClientSession, agent: str) -> None:
         beat = {"timestamp": 1, "status": "ACTIVE", "uptime_ms": 1}

@@ -75,12 +75,12 @@ async def fold(db: asyncpg.Connection) -> None:
         pass
 
 
-async def make_day(db: asyncpg.Connection, day: date) -> str:
+async def make_day(db: asyncpg.Connection, day: date, ledger: str = "task_events") -> str:
     """A partition of a day gone by, as there is when AINS has run since."""
-    name = f"task_events_closed_{day:%Y%m%d}"
+    name = f"{ledger}_closed_{day:%Y%m%d}"
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     await db.execute(
-        f"CREATE TABLE {name} PARTITION OF task_events_closed "
+        f"CREATE TABLE {name} PARTITION OF {ledger}_closed "
         f"FOR VALUES FROM ('{start}') TO ('{start + timedelta(days=1)}')"
     )
     return name

@@ -19,10 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.live import free_port
 from tests.support.scraped import Values, values
 
-_CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[2]
 AINS = [sys.executable, "-c", "from ains.cli import main; main()"]
 # prctl(PR_SET_PDEATHSIG, SIGKILL): tests that are killed leave no server behind.
-_MORTAL = "import ctypes; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)\n" * (sys.platform == "linux")
+MORTAL = "import ctypes; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)\n" * (sys.platform == "linux")
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -35,7 +35,7 @@ def ains(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]"
     """Run `ains <arguments>` to its end."""
     return subprocess.run(
         [*AINS, *arguments],
-        cwd=_CHECKOUT,
+        cwd=CHECKOUT,
         env=environment(**settings),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -116,11 +116,11 @@ async def serving(
     What it printed is a note of whatever goes wrong inside.
     """
     port = port or free_port()
-    command: Sequence[str] = [*AINS[:2], _MORTAL + AINS[2], "serve", "--port", str(port), *options]
+    command: Sequence[str] = [*AINS[:2], MORTAL + AINS[2], "serve", "--port", str(port), *options]
     with TemporaryFile() as output:
         process = subprocess.Popen(
             command,
-            cwd=_CHECKOUT,
+            cwd=CHECKOUT,
             env=environment(**settings),
             stdin=subprocess.DEVNULL,
             stdout=output,
