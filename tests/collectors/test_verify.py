@@ -14,10 +14,12 @@ import pytest
 from ains.metrics import database_collectors
 from collectors.verify import Difference, Report, Unverifiable, verify
 from collectors.verify.definition import FAMILIES
-from tests.collectors.test_torture import fold as folding
-from tests.collectors.test_torture import one_change, write
 from tests.support.retention import ended_tasks, make_day
-from tests.support.rows import add_agent, add_task
+from tests.support.rows import add_task
+from tests.torture.actions import Writer, act
+from tests.torture.upkeep import upkeep
+from tests.torture.world import lay_ground
+from tests.torture.writers import write_for_ever
 
 
 async def verified(db: asyncpg.Connection) -> Report:
@@ -26,18 +28,15 @@ async def verified(db: asyncpg.Connection) -> Report:
 
 async def busy(db: asyncpg.Connection, seed: int = 1, changes: int = 150) -> None:
     """Tasks, chains and webhooks that live through something."""
-    rng = random.Random(seed)
-    for number in range(3):
-        await add_agent(db, f"a{number + 1}")
-    for _ in range(changes):
-        await one_change(db, rng)
+    await lay_ground(db)
+    await change(db, changes, random.Random(seed))
     await db.execute("""
         INSERT INTO task_chains (chain_id, name, client_id, total_steps)
         SELECT gen_random_uuid(), 'n', 'c', 1 FROM generate_series(1, 6);
         INSERT INTO chain_steps (chain_id, step_index, task_type, capability_required)
-        SELECT chain_id, 0, 't', 'x' FROM task_chains;
+        SELECT chain_id, 0, 't', 'x' FROM task_chains WHERE client_id = 'c';
         INSERT INTO webhooks (webhook_id, agent_id, url, host, events, secret)
-        VALUES (gen_random_uuid(), 'a1', 'http://a', 'a', '{task.created}', 's');
+        VALUES (gen_random_uuid(), 'w0-0', 'http://a', 'a', '{task.created}', 's');
         INSERT INTO webhook_deliveries (webhook_id, host, event_type, subject_id, payload)
         SELECT webhook_id, 'a', 'task.created', gen_random_uuid(), '{}'
           FROM webhooks, generate_series(1, 5);
@@ -47,9 +46,15 @@ async def busy(db: asyncpg.Connection, seed: int = 1, changes: int = 150) -> Non
         UPDATE webhook_deliveries SET status = 'success'
          WHERE delivery_id IN (SELECT delivery_id FROM webhook_attempts);
         UPDATE task_chains SET status = 'RUNNING', started_at = now() - interval '45 s'
-         WHERE chain_id IN (SELECT chain_id FROM task_chains LIMIT 3);
-        UPDATE task_chains SET status = 'FAILED' WHERE status = 'RUNNING'
+         WHERE chain_id IN (SELECT chain_id FROM task_chains WHERE client_id = 'c' LIMIT 3);
+        UPDATE task_chains SET status = 'FAILED' WHERE client_id = 'c' AND status = 'RUNNING'
     """)
+
+
+async def change(db: asyncpg.Connection, times: int, rng: random.Random) -> None:
+    """Tasks and chains do something."""
+    for _ in range(times):
+        await act(db, rng, Writer("w0-0", "ghost", 20))
 
 
 async def fold(db: asyncpg.Connection) -> None:
@@ -336,9 +341,7 @@ async def test_finds_a_fold_in_two_transactions_that_was_killed_in_between(
 
 
 async def busy_again(db: asyncpg.Connection) -> None:
-    rng = random.Random(7)
-    for _ in range(30):
-        await one_change(db, rng)
+    await change(db, 30, random.Random(7))
 
 
 async def test_works_for_a_role_that_sees_no_tasks(
@@ -475,23 +478,22 @@ async def test_clean_at_any_moment_of_a_busy_database(
 ) -> None:
     """Beside writers that fail, folds, and retention; each time another snapshot."""
     monkeypatch.setattr("collectors.verify.facts._PORTION_PAGES", 4)
-    others = [
-        asyncio.create_task(folding(database_url, 50)),
-        asyncio.create_task(retain(database_url)),
-    ]
-    writers = [asyncio.create_task(write(database_url, seed)) for seed in range(4)]
-    reports = []
+    await lay_ground(db)
+    work = [upkeep(database_url, random.Random(4)), retain(database_url)]
+    for n in range(4):
+        writer = Writer(f"w0-{n}", "ghost", 20)
+        work.append(write_for_ever(database_url, random.Random(n), writer))
+    tasks = [asyncio.create_task(one) for one in work]
+    reports: list[Report] = []
     try:
-        while not all(writer.done() for writer in writers):
+        while len(reports) < 10 or reports[-1].facts < 2000:
             reports.append(await verified(db))
             assert reports[-1].differences == []
-            for task in (*others, *writers):
-                if task.done():
-                    task.result()
+            for task in tasks:
+                assert not task.done(), task.result()
     finally:
-        for task in (*others, *writers):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*others, *writers, return_exceptions=True)
-    assert len(reports) > 5
+        await asyncio.wait(tasks)
     assert await db.fetchval("SELECT count(*) FROM metrics.pruned") > 0
     assert (await verified(db)).differences == []
