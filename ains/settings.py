@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from ains.domain.addresses import parse_networks
 from ains.domain.retention import Ages
 from ains.errors import SettingsError
-from ains.redact import redact
+from ains.redact import mask_url, redact
 
 __all__ = ["DatabaseUrl", "SettingInfo", "Settings"]
 
@@ -62,7 +62,7 @@ class DatabaseUrl:
         return self._url
 
     def __str__(self) -> str:
-        return redact(self._url)
+        return mask_url(self._url)
 
     def __repr__(self) -> str:
         return f"DatabaseUrl({str(self)!r})"
