@@ -114,7 +114,7 @@ def _tasks(facts: _TaskFacts, shown: Shown) -> Iterator[Addition]:
         yield from _task_moves(facts, kind, agent, shown)
     if facts.retry > 0:
         yield "ains_task_retries_total", kind, str(facts.retry), 0, n, 0
-    if facts.reason == "timeout" and facts.before in _IN_FLIGHT:
+    if facts.before == facts.after and facts.before in _IN_FLIGHT:
         yield "ains_task_timeouts_total", kind, "", 0, n, 0
     if facts.ran is not None:
         yield "ains_task_duration_seconds", kind, facts.after, facts.ran, n, facts.ran_us

@@ -155,9 +155,10 @@ async def test_failed_attempts_are_retried_until_none_is_left(db: asyncpg.Connec
         "INSERT INTO agents (agent_id, display_name, endpoint, public_key, signature)"
         " VALUES ('a', 'A', 'http://a', '00', '00')"
     )
+    overdue = await db.fetchval("SELECT now() - interval '1 second'")
     task = await new_task(db, max_retries=2)
     for expected in ("PENDING", "PENDING", "FAILED"):
-        await set_status(db, task, "ASSIGNED", assigned_agent_id="a")
+        await set_status(db, task, "ASSIGNED", assigned_agent_id="a", deadline_at=overdue)
         status = await db.fetchval(
             "SELECT status FROM end_attempts(ARRAY[$1::uuid], 'timeout')", task
         )

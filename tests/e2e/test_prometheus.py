@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 
 from ains.client import AgentWorker, AinsClient, Assignment, TaskFailed
+from tests.support.databases import eventually
 from tests.support.live import free_port, until_ready
 from tests.support.serving import serving
 
@@ -206,8 +207,15 @@ async def test_promtool_finds_nothing_but_the_contracts_own_names(
             )
             for retries in (0, 1, 0)
         ]
-        await ains.tasks.fail(tasks[0].task_id, "a", failure_reason="timeout")
-        await ains.tasks.fail(tasks[1].task_id, "a", failure_reason="timeout")
+        await db.execute(
+            "UPDATE tasks SET deadline_at = now() WHERE task_id = $1", tasks[0].task_id
+        )
+        
+        async def timed_out() -> bool:
+            return (await ains.tasks.get(tasks[0].task_id)).status == "FAILED"
+
+        await eventually(timed_out)
+        await ains.tasks.fail(tasks[1].task_id, "a", failure_reason="bad_input")
         await ains.tasks.cancel(tasks[1].task_id, "acme")
         await ains.tasks.complete(tasks[2].task_id, "a")
         await db.execute("UPDATE tasks SET status = 'PENDING' WHERE status = 'COMPLETED'")

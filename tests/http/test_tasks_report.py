@@ -66,6 +66,25 @@ async def test_agents_own_failure_code_is_kept(api: TaskApi) -> None:
 
 
 @pytest.mark.parametrize(
+    "code", ["timeout", "expired", "dependency_failed", "unknown", "agent_lost"]
+)
+async def test_code_of_ains_that_an_agent_sends_is_a_failure_of_its_own(
+    api: TaskApi, code: str
+) -> None:
+    task = await api.assigned(max_retries=0)
+    assert (await api.report(task, "FAILED", failure_reason=code))[0] == 200
+    row = await api.row(task)
+    assert (row["failure_reason"], row["started_at"]) == (code, row["assigned_at"])
+    assert await api.events(task) == ["created", "assigned", "failed"]
+    assert await api.db.fetchval("SELECT trust_score FROM agents") == 0.45
+    counted = await api.db.fetchrow("SELECT * FROM metrics.ains_tasks_failed_total")
+    assert (counted["failure_reason"], counted["value"]) == (code, 1)
+    observed = "SELECT count FROM metrics.ains_task_duration_seconds_sum_count"
+    assert await api.db.fetchval(observed) == 1
+    assert await api.db.fetch("SELECT * FROM metrics.ains_task_timeouts_total") == []
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {"failure_reason": "Free text!"},

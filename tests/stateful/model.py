@@ -108,7 +108,7 @@ class Model:
                 task.started, task.reason, task.message, task.result = True, None, None, True
                 self.complete(task)
             elif status == "FAILED":
-                self.end_attempt(task, reason or "agent_error", REPORTED)
+                self.end_attempt(task, reason or "agent_error", reported=True)
             elif task.status == "ASSIGNED":
                 task.status, task.started = "ACTIVE", True
             return 200
@@ -139,11 +139,11 @@ class Model:
             self.count("ains_agent_tasks_completed_total", agent_id)
             self.trust(agent, 0.02 if task.slow else 0.05)
 
-    def end_attempt(self, task: Task, reason: str, message: str | None = None) -> None:
+    def end_attempt(self, task: Task, reason: str, *, reported: bool = False) -> None:
         """An attempt failed: tried again, or failed for good."""
-        if reason == "timeout":
+        if reason == "timeout" and not reported:
             self.count("ains_task_timeouts_total", task.type)
-        task.message = message or f"about {reason}"
+        task.message = REPORTED if reported else f"about {reason}"
         if task.retries < task.max_retries:
             task.retries += 1
             task.status, task.agent, task.waiting = "PENDING", None, True
@@ -152,13 +152,14 @@ class Model:
             self.count("ains_task_retries_total", task.type, str(task.retries))
             return
         # Reported straight from ASSIGNED it counts as started; timed out or lost there it does not.
-        task.started = task.started or reason not in ("timeout", "agent_lost")
+        task.started = task.started or reported
         self.fail(task, reason)
 
     def fail(self, task: Task, reason: str) -> None:
         """FAILED for good, by whatever way."""
         # A waiting task keeps the reason of its last attempt: the same again says nothing new.
         code = "unknown" if task.status == "PENDING" and reason == task.reason else reason
+        blamed = task.status in IN_FLIGHT or code not in BLAMELESS
         task.status, task.waiting, task.reason = "FAILED", False, reason
         self.count("ains_tasks_failed_total", task.type, code)
         if task.started:
@@ -169,7 +170,7 @@ class Model:
         self.count("ains_agent_tasks_failed_total", culprit)
         if agent := self.agents.get(culprit):
             agent.failed += 1
-            if code not in BLAMELESS:
+            if blamed:
                 self.trust(agent, -0.05)
 
     def expire(self, task: Task) -> None:

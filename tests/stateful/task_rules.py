@@ -8,6 +8,8 @@ from hypothesis.stateful import precondition, rule
 from tests.stateful.base import SKILLS, Machine
 from tests.stateful.model import ENDED, IN_FLIGHT, LIVE, REPORTED, Task
 
+REASONS = (None, "bad_input", "timeout", "expired", "unknown", "agent_lost")
+"""What agents give as reason: codes of AINS's own among them, which change nothing."""
 STRATEGIES = ("round_robin", "least_loaded", "trust_weighted", "fastest_response")
 
 
@@ -91,7 +93,7 @@ class TaskRules(Machine):
             status = data.draw(st.sampled_from(("ACTIVE", "COMPLETED", "FAILED")))
             if task.status == "ACTIVE" and data.draw(st.booleans()):
                 self._make_slow(task)
-            reason = data.draw(st.sampled_from((None, "bad_input")))
+            reason = data.draw(st.sampled_from(REASONS))
             assert self._report(task, task.agent, status, reason) == 200
 
     def _make_slow(self, task: Task) -> None:
@@ -105,7 +107,7 @@ class TaskRules(Machine):
     @rule(
         data=st.data(),
         status=st.sampled_from(("ACTIVE", "COMPLETED", "FAILED")),
-        reason=st.sampled_from((None, "bad_input")),
+        reason=st.sampled_from(REASONS),
     )
     def report_anything(self, data: st.DataObject, status: str, reason: str | None) -> None:
         """Also what is not theirs, not possible any more, or known already."""

@@ -24,7 +24,7 @@ _STATEMENTS = (
     """,
     """
     UPDATE tasks SET status = 'ACTIVE', assigned_agent_id = 'b', assigned_at = now(),
-                     started_at = now() - interval '3 seconds'
+                     started_at = now() - interval '3 seconds', deadline_at = now()
      WHERE status = 'PENDING'
     """,
     """

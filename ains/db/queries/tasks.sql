@@ -183,7 +183,7 @@ WITH found AS MATERIALIZED (
 changed AS (
     SELECT e.task_id, e.status, e.retry_count, e.updated_at
       FROM found
-     CROSS JOIN LATERAL end_attempts(ARRAY[found.task_id], $3, $4, $5) AS e
+     CROSS JOIN LATERAL end_attempts(ARRAY[found.task_id], $3, $4, $5, reported => true) AS e
      WHERE found.assigned_agent_id = $2
        AND found.status IN ('ASSIGNED', 'ACTIVE')
 )

@@ -109,7 +109,7 @@ COMMENT ON FUNCTION public.retry_delay(text, integer) IS
     'Delay before the retry of this ordinal (1..): exponential min(2^n, 60) s, linear 5n s, fixed 10 s.';
 
 CREATE FUNCTION public.end_attempts(
-    ids uuid[], reason text, message text DEFAULT NULL, result json DEFAULT NULL
+    ids uuid[], reason text, message text DEFAULT NULL, result json DEFAULT NULL, reported boolean DEFAULT false
 ) RETURNS SETOF public.tasks
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -134,9 +134,8 @@ BEGIN
            assigned_agent_id = CASE WHEN t.retry_count < t.max_retries THEN NULL ELSE t.assigned_agent_id END,
            assigned_at       = CASE WHEN t.retry_count < t.max_retries THEN NULL ELSE t.assigned_at END,
            started_at        = CASE WHEN t.retry_count < t.max_retries THEN NULL
-                                    WHEN reason = 'agent_lost' THEN t.started_at
-                                    WHEN reason = 'timeout' THEN t.started_at
-                                    ELSE coalesce(t.started_at, t.assigned_at) END,
+                                    WHEN reported THEN coalesce(t.started_at, t.assigned_at)
+                                    ELSE t.started_at END,
            deadline_at       = NULL,
            completed_at      = CASE WHEN t.retry_count < t.max_retries THEN NULL ELSE now() END,
            failure_reason    = reason,
@@ -147,5 +146,5 @@ BEGIN
        AND t.status IN ('ASSIGNED', 'ACTIVE')
     RETURNING t.*;
 END $$;
-COMMENT ON FUNCTION public.end_attempts(uuid[], text, text, json) IS
-    'Ends the running attempts of these tasks as failed: back to PENDING with the next retry due after retry_delay, or FAILED when no retry is left. Tasks that are not ASSIGNED or ACTIVE are left alone. One rule for failed, timed-out and lost attempts.';
+COMMENT ON FUNCTION public.end_attempts(uuid[], text, text, json, boolean) IS
+    'Ends the running attempts of these tasks as failed: back to PENDING with the next retry due after retry_delay, or FAILED when no retry is left. Tasks that are not ASSIGNED or ACTIVE are left alone. One rule for failed, timed-out and lost attempts; one that its agent reported is taken as started at assignment, whatever the reason.';

@@ -40,11 +40,11 @@ COMMENT ON TABLE public.task_events_closed IS
     'Task ledger, closed part: history that is already in metrics.totals, partitioned by time. Pruning it changes no counter.';
 COMMENT ON TABLE public.task_events_closed_default IS 'Facts outside every partition made so far.';
 COMMENT ON VIEW public.task_events IS
-    'Everything that happened to tasks, one row per transition. SELECT * FROM task_events WHERE task_id = ... ORDER BY at, event_id.';
+    'Everything that happened to tasks, one row per transition, and one before it when it ended an attempt by its timeout. SELECT * FROM task_events WHERE task_id = ... ORDER BY at, event_id.';
 
 COMMENT ON COLUMN public.task_events_open.event_id IS 'Orders facts of the same instant; gaps are normal.';
 COMMENT ON COLUMN public.task_events_open.at IS 'When it was written: the order of a task''s facts, also of transactions that waited for each other.';
-COMMENT ON COLUMN public.task_events_open.event IS 'created, assigned, started, completed, failed, retried, requeued, cancelled, reopened, reprioritised, blocked or unblocked.';
+COMMENT ON COLUMN public.task_events_open.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked.';
 COMMENT ON COLUMN public.task_events_open.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events_open.task_type IS 'Label, as it was then.';
 COMMENT ON COLUMN public.task_events_open.client_id IS 'Label, as it was then.';
@@ -61,7 +61,7 @@ COMMENT ON COLUMN public.task_events_open.queue_us IS 'Time in the queue in micr
 
 COMMENT ON COLUMN public.task_events_closed.event_id IS 'Orders facts of the same instant; gaps are normal.';
 COMMENT ON COLUMN public.task_events_closed.at IS 'When it was written: the order of a task''s facts, also of transactions that waited for each other.';
-COMMENT ON COLUMN public.task_events_closed.event IS 'created, assigned, started, completed, failed, retried, requeued, cancelled, reopened, reprioritised, blocked or unblocked.';
+COMMENT ON COLUMN public.task_events_closed.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked.';
 COMMENT ON COLUMN public.task_events_closed.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events_closed.task_type IS 'Label, as it was then.';
 COMMENT ON COLUMN public.task_events_closed.client_id IS 'Label, as it was then.';
@@ -78,7 +78,7 @@ COMMENT ON COLUMN public.task_events_closed.queue_us IS 'Time in the queue in mi
 
 COMMENT ON COLUMN public.task_events.event_id IS 'Orders facts of the same instant; gaps are normal.';
 COMMENT ON COLUMN public.task_events.at IS 'When it was written: the order of a task''s facts, also of transactions that waited for each other.';
-COMMENT ON COLUMN public.task_events.event IS 'created, assigned, started, completed, failed, retried, requeued, cancelled, reopened, reprioritised, blocked or unblocked.';
+COMMENT ON COLUMN public.task_events.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked.';
 COMMENT ON COLUMN public.task_events.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events.task_type IS 'Label, as it was then.';
 COMMENT ON COLUMN public.task_events.client_id IS 'Label, as it was then.';
@@ -111,7 +111,7 @@ BEGIN
          from_priority, to_priority, blocked_change, duration_us, queue_us)
     VALUES (clock_timestamp(), event, task.task_id, task.task_type, task.client_id, agent, reason, retry, from_status, to_status,
             from_priority, task.priority, blocked_change, duration_us, queue_us);
-    RETURN public.task_consequences(event, task, to_status, agent, reason, duration_us);
+    RETURN public.task_consequences(event, task, from_status, to_status, agent, reason, duration_us);
 END $$;
 COMMENT ON FUNCTION public.write_task_fact IS
     'Writes one fact to the task ledger, in the words of task_events, and sees to what follows from it. Returns true: a result that is assigned costs a tenth of a PERFORM.';
@@ -182,6 +182,14 @@ BEGIN
     ELSE
         event := 'requeued';
     END IF;
+    -- Told by the deadline, since an agent may report this reason too. Not by write_task_fact(): nothing follows from it.
+    IF reason = 'timeout' AND from_status <> 'PENDING' AND OLD.deadline_at <= now() THEN
+        INSERT INTO public.task_events_open
+            (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
+             from_priority, to_priority, blocked_change)
+        VALUES (clock_timestamp(), 'timed_out', NEW.task_id, NEW.task_type, NEW.client_id, OLD.assigned_agent_id, reason, 0,
+                from_status, from_status, OLD.priority, OLD.priority, 0);
+    END IF;
     done := public.write_task_fact(
         event, NEW, coalesce(NEW.assigned_agent_id, OLD.assigned_agent_id, NEW.last_agent_id, ''), coalesce(reason, ''),
         CASE event WHEN 'retried' THEN NEW.retry_count ELSE 0 END, from_status, NEW.status,
@@ -192,7 +200,7 @@ BEGIN
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION public.tasks_ledger() IS
-    'Writes what happened to a task to the ledger: one fact, or two when it passes through PENDING.';
+    'Writes what happened to a task to the ledger: one fact, two when it passes through PENDING, and one more when an attempt ended by its timeout.';
 
 CREATE FUNCTION public.tasks_ledger_delete() RETURNS trigger
 LANGUAGE plpgsql AS $$

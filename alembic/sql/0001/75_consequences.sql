@@ -1,6 +1,8 @@
 -- What follows from a fact, in the transaction that wrote it, whoever wrote it.
 
-CREATE FUNCTION public.apply_trust(event text, task public.tasks, agent text, reason text, duration_us bigint) RETURNS void
+CREATE FUNCTION public.apply_trust(
+    event text, task public.tasks, from_status text, agent text, reason text, duration_us bigint
+) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     completed boolean := event = 'completed';
@@ -11,7 +13,9 @@ DECLARE
 BEGIN
     IF completed THEN
         delta := CASE WHEN duration_us < 500000.0 * task.timeout_seconds THEN 0.05 ELSE 0.02 END;
-    ELSIF reason NOT IN ('expired', 'dependency_failed', 'unknown') THEN
+    ELSIF from_status <> 'PENDING' AND task.failure_reason IS NOT NULL
+          OR reason NOT IN ('expired', 'dependency_failed', 'unknown') THEN
+        -- An attempt that failed is the agent's, whatever code it gave.
         delta := -0.05;
     END IF;
     SELECT a.trust_score INTO before FROM public.agents AS a WHERE a.agent_id = agent FOR NO KEY UPDATE;
@@ -33,10 +37,10 @@ BEGIN
     END IF;
 END $$;
 COMMENT ON FUNCTION public.apply_trust IS
-    'Of a fact completed or failed: COMPLETED +0.02, +0.03 more in less than half the timeout; FAILED for good by the agent''s doing (not expired, dependency_failed or unknown) -0.05. Keeps totals, moving average and trust_records.';
+    'Of a fact completed or failed: COMPLETED +0.02, +0.03 more in less than half the timeout; FAILED for good by the agent''s doing -0.05, which is any attempt that ended with a reason, and nothing that AINS itself ended in the queue. Keeps totals, moving average and trust_records.';
 
 CREATE FUNCTION public.task_consequences(
-    event text, task public.tasks, to_status text, agent text, reason text, duration_us bigint
+    event text, task public.tasks, from_status text, to_status text, agent text, reason text, duration_us bigint
 ) RETURNS boolean
 LANGUAGE plpgsql
 -- For the lookups of what most tasks don't have: by index, whatever the planner believes, see 60_dependencies.sql.
@@ -50,7 +54,7 @@ BEGIN
         RETURN true;
     END IF;
     IF agent <> '' AND event IN ('completed', 'failed') THEN
-        PERFORM public.apply_trust(event, task, agent, reason, duration_us);
+        PERFORM public.apply_trust(event, task, from_status, agent, reason, duration_us);
     END IF;
     SELECT EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = task.client_id AND w.active),
            EXISTS (SELECT FROM public.task_dependencies AS d WHERE d.depends_on = task.task_id),

@@ -61,7 +61,7 @@ SET jit = off SET plan_cache_mode = force_generic_plan AS $$
           FROM metrics.label_guards AS g
     ),
     e AS MATERIALIZED (
-        SELECT f.event_id, f.at, f.event, f.task_id, f.retry, f.reason = 'timeout' AS timed_out, f.from_status, f.to_status,
+        SELECT f.event_id, f.at, f.event, f.task_id, f.retry, f.from_status, f.to_status,
                f.from_priority, f.to_priority, f.blocked_change, f.duration_us, f.queue_us,
                CASE WHEN g.task_type THEN metrics.label_value('task_type', f.task_type) ELSE f.task_type END AS task_type,
                CASE WHEN g.client_id THEN metrics.label_value('client_id', f.client_id) ELSE f.client_id END AS client_id,
@@ -91,7 +91,7 @@ SET jit = off SET plan_cache_mode = force_generic_plan AS $$
       FROM e WHERE e.retry > 0 GROUP BY 2, 3
     UNION ALL
     SELECT 'ains_task_timeouts_total', e.task_type, '', 0, count(*), 0, min(e.at), NULL, NULL, NULL
-      FROM e WHERE e.timed_out AND e.from_status IN ('ASSIGNED', 'ACTIVE') GROUP BY 2
+      FROM e WHERE e.event = 'timed_out' GROUP BY 2
     UNION ALL
     SELECT 'ains_task_duration_seconds', e.task_type, e.to_status,
            metrics.bucket('ains_task_duration_seconds', e.duration_us), count(*), sum(e.duration_us)::bigint, min(e.at),
