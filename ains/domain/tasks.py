@@ -40,14 +40,21 @@ class RoutingStrategy(StrEnum):
 
 DEFAULT_STRATEGY: Final = RoutingStrategy.ROUND_ROBIN
 
+# So much route_window() allows, in the database.
+_WINDOW: Final = (
+    " Of 128 or more capable agents, it chooses among some taken at random: 32 for a single task,"
+    " 128 for a batch."
+)
 STRATEGY_DESCRIPTIONS: Final[dict[RoutingStrategy, str]] = {
-    RoutingStrategy.ROUND_ROBIN: "The agent that was least recently given a task.",
-    RoutingStrategy.LEAST_LOADED: "The agent with the fewest assigned and active tasks.",
+    RoutingStrategy.ROUND_ROBIN: f"The agent that was least recently given a task.{_WINDOW}",
+    RoutingStrategy.LEAST_LOADED: f"The agent with the fewest assigned and active tasks.{_WINDOW}",
     RoutingStrategy.TRUST_WEIGHTED: (
         "A random agent, weighted by trust; agents whose trust is below 0.3 get nothing."
+        f"{_WINDOW}"
     ),
     RoutingStrategy.FASTEST_RESPONSE: (
         "The agent with the lowest average completion time; untried agents come first."
+        f"{_WINDOW}"
     ),
 }
 

@@ -1,6 +1,8 @@
 """Who gets the next task."""
 
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import asyncpg
@@ -19,6 +21,15 @@ async def agents(db: asyncpg.Connection, count: int, **columns: str) -> None:
         f"{values} FROM generate_series(1, $1) AS g",
         count,
     )
+
+
+@asynccontextmanager
+async def rolled_back(db: asyncpg.Connection) -> AsyncIterator[None]:
+    """What is done here leaves no trace."""
+    transaction = db.transaction()
+    await transaction.start()
+    yield
+    await transaction.rollback()
 
 
 async def route(db: asyncpg.Connection, strategy: str, places: int = 1) -> list[str]:
@@ -54,6 +65,54 @@ async def test_fastest_response_tries_the_untried_first(db: asyncpg.Connection) 
     assert await route(db, "fastest_response") == ["a3"]
     await db.execute("UPDATE agents SET avg_completion_time_seconds = 3 WHERE agent_id = 'a3'")
     assert await route(db, "fastest_response") == ["a1"]
+
+
+MANY = 127
+"""As many agents as are all looked at for a single task."""
+
+
+async def load_all(db: asyncpg.Connection) -> None:
+    """Every agent has two tasks, a1 none."""
+    await db.execute(
+        "INSERT INTO tasks (client_id, task_type, capability_required, status, assigned_agent_id)"
+        " SELECT 'c', 't', 'sum', 'ASSIGNED', agent_id FROM agents, generate_series(1, 2)"
+        " WHERE agent_id <> 'a1'"
+    )
+
+
+@pytest.mark.parametrize("strategy", ["round_robin", "least_loaded", "fastest_response"])
+async def test_best_of_all_agents_is_found_while_there_are_not_too_many(
+    db: asyncpg.Connection, strategy: str
+) -> None:
+    await agents(
+        db,
+        MANY,
+        last_assigned_at="now() - CASE g WHEN 1 THEN interval '9 h' ELSE interval '1 h' END",
+        avg_completion_time_seconds="g",
+    )
+    await load_all(db)
+    for _ in range(30):
+        async with rolled_back(db):
+            assert await route(db, strategy) == ["a1"]
+
+
+async def test_of_too_many_agents_the_best_of_a_sample_is_chosen(db: asyncpg.Connection) -> None:
+    await agents(db, 200, avg_completion_time_seconds="g")
+    await load_all(db)
+    chosen = [int((await route(db, "fastest_response"))[0][1:]) for _ in range(40)]
+    # That 32 of 200 are all of the slower half happens once in ten thousand million times.
+    assert max(chosen) <= 100
+    assert len(set(chosen)) > 1
+    # Many are as good as the best here; a second task for one of them would be a poor choice.
+    assert len(set(await route(db, "round_robin", 128))) == 128
+    assert len(set(await route(db, "least_loaded", 120))) >= 119
+
+
+async def test_turns_go_round_among_too_many_agents(db: asyncpg.Connection) -> None:
+    await agents(db, 200)
+    turns = Counter([(await route(db, "round_robin"))[0] for _ in range(600)])
+    assert len(turns) >= 190
+    assert max(turns.values()) <= 6
 
 
 async def test_trust_weighted_draws_in_proportion_to_trust(db: asyncpg.Connection) -> None:

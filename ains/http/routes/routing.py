@@ -17,7 +17,11 @@ routes: Final = Routes(tag="Routing")
 
 @routes.get("/ains/routing/strategies")
 async def strategies(_: web.Request) -> Strategies:
-    """List the routing strategies."""
+    """List the routing strategies.
+
+    Up to 127 capable agents, each chooses the best of all; of more, the best of a random sample,
+    so that ten thousand cost little more than ten.
+    """
     return {
         "strategies": [
             {"name": name, "description": description}
@@ -31,7 +35,8 @@ async def strategies(_: web.Request) -> Strategies:
 async def preview(request: web.Request, body: RoutingQuestion) -> RoutingAnswer:
     """Show which agent would get a task now, without giving it one.
 
-    With `trust_weighted` the choice is random: ask twice and get two answers.
+    With `trust_weighted` the choice is random, and so is whom any strategy chooses among when 128
+    or more agents are capable: ask twice and get two answers.
     """
     ttl = timedelta(seconds=request.app[SETTINGS].agent_ttl)
     agent = await dispatch.preview(
