@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping
 
 import asyncpg
 
-from ains.errors import AinsError, Conflict, DatabaseUnavailable, InvalidInput, RetryLater
+from ains.errors import (
+    AinsError,
+    Conflict,
+    DatabaseUnavailable,
+    InvalidInput,
+    NotFound,
+    RetryLater,
+)
 
 _AWAY_CLASSES = ("08", "57P", "53", "58")
 _ROLLED_BACK = {"40001", "40P01"}
@@ -38,11 +45,16 @@ def _read_only() -> AinsError:
     return DatabaseUnavailable("The database is read-only just now, as a standby is; try again.")
 
 
+def _deleted_meanwhile() -> AinsError:
+    return NotFound("What this request belongs to has just been deleted.")
+
+
 _BY_CODE: Mapping[str, Callable[[], AinsError]] = {
     **dict.fromkeys(_CONTENTION, _contention),
     **dict.fromkeys(("28000", "28P01", "3D000", "42501"), _denied),
     **dict.fromkeys(("42P01", "3F000", "42883"), _not_migrated),
     "57014": _interrupted,
+    "23503": _deleted_meanwhile,
     "23505": Conflict,
     "25006": _read_only,
 }
