@@ -48,11 +48,13 @@ async def prune(
     """Delete what is older than ``ages`` allow, in small batches; yields after each that deleted.
 
     Whoever iterates sets the pace, and may stop anywhere. Several may prune at once. With
-    ``give_way`` it ends as soon as somebody else who gives way is at it.
+    ``give_way`` it ends as soon as somebody else who gives way is at it. A ``now`` that is ahead of
+    the database's clock counts as what that says.
 
     Raises:
         RetryLater: somebody else has pruned the ledger, or kept it locked, for a minute.
     """
+    now = await _past(database, now)
     try:
         if before := ages.limit("chains", now):
             async for deleted in _ended(database, "prune_chains", before, CHAINS, give_way):
@@ -68,6 +70,11 @@ async def prune(
                 yield Batch("facts", facts)
     except _GiveWayError:
         return
+
+
+async def _past(statements: Statements, now: datetime) -> datetime:
+    past: datetime = await statements.fetchval(_QUERIES["past"], now)
+    return past
 
 
 class _GiveWayError(Exception):
@@ -113,6 +120,7 @@ async def _facts(database: Database, before: datetime, give_way: bool) -> int:
 async def count(statements: Statements, ages: Ages, now: datetime) -> Mapping[Kind, int]:
     """How much `prune` would delete now."""
     kinds: tuple[Kind, ...] = ("tasks", "chains", "deliveries", "facts")
+    now = await _past(statements, now)
     row = await statements.fetchrow(_QUERIES["count"], *(ages.limit(kind, now) for kind in kinds))
     return {kind: row[kind] if row else 0 for kind in kinds}
 

@@ -1,7 +1,7 @@
 """What has been kept for long enough goes hour by hour, and days to come are ready."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -56,6 +56,17 @@ async def test_days_are_made_ahead_and_dropped(database: Database, db: asyncpg.C
         await passed(worker)
     assert [line["partitions"] for line in parsed(out)] == [[old]]
     assert await count(db, "metrics.ledger_partitions()") == 3 * (1 + 8)
+
+
+async def test_clock_that_is_ahead_prunes_nothing_early(
+    database: Database, db: asyncpg.Connection
+) -> None:
+    await ended_tasks(db, 3, 31 * DAY)
+    await ended_tasks(db, 5, 29 * DAY)
+    await fold(db)
+    await passed(Retention(database, EVERYTHING, now=lambda: datetime.now(UTC) + 60 * DAY))
+    assert await count(db, "tasks") == 5
+    assert await unbalanced(db) == []
 
 
 async def test_leaves_it_to_another_process(

@@ -7,6 +7,12 @@
 -- Nothing ends before it is created, so the indexes by status and creation find what ended before $2, and each
 -- batch goes on where the one before ended.
 
+-- name: past
+-- A time by the clock of some process, but none that lies ahead: a clock that is a month fast would prune a month
+-- too much.
+-- counts as: SELECT none
+SELECT least($1::timestamptz, now())
+
 -- name: begin
 -- For the transaction of a batch: whether nobody else is pruning who asks for a turn ($1), too. Compiling the
 -- query, which estimates of what depends on a task lead to, would take longer than running it.
