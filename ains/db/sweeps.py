@@ -6,8 +6,9 @@ Any number of replicas may sweep at once: what one has locked the others pass ov
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from ains.db.pool import Statements
 from ains.db.sql import load
@@ -38,6 +39,20 @@ class NextDue(NamedTuple):
     retry: float | None
     deadline: float | None
     expiry: float | None
+
+
+class Place(NamedTuple):
+    """How far a walk through tasks has come; as it is, before all of them."""
+
+    created_at: datetime = datetime.min.replace(tzinfo=UTC)
+    task_id: UUID = UUID(int=0)
+
+
+class Settled(NamedTuple):
+    """How many blocked tasks waited for nothing, and where to go on; None at the end."""
+
+    count: int
+    place: Place | None
 
 
 async def release_retries(db: Statements, batch: int = BATCH) -> int:
@@ -78,6 +93,19 @@ async def recover_tasks(db: Statements, agent_ttl: timedelta, batch: int = BATCH
     """
     row = await db.fetchrow(_Q["recover_tasks"], batch, agent_ttl)
     return Recovered(0, 0) if row is None else Recovered(row["requeued"], row["ended"])
+
+
+async def settle(db: Statements, after: Place, batch: int = BATCH) -> Settled:
+    """Look at the PENDING tasks that come after ``after``: does each blocked one wait for something?
+
+    What a task waits for settles it when it ends. A transaction of somebody in psql that is stricter
+    than READ COMMITTED may end a task and not see one that depends on it.
+    """
+    row = await db.fetchrow(_Q["settle"], *after, batch)
+    if row is None:
+        return Settled(0, None)
+    full = row["looked"] >= batch
+    return Settled(row["settled"], Place(row["created_at"], row["task_id"]) if full else None)
 
 
 async def next_due(db: Statements) -> NextDue:

@@ -7,6 +7,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+from ains.db import sweeps
 from ains.db.pool import Database
 from ains.workers.runner import Worker, Workers
 from ains.workers.sweeper import Sweeper
@@ -138,6 +139,62 @@ async def test_deadline_is_kept_to_the_moment_though_the_interval_is_long(
     await workers.stop(5)
     late = "SELECT extract(epoch FROM completed_at - created_at) - 0.3 FROM tasks"
     assert 0 <= await db.fetchval(late) < 0.25
+
+
+@pytest.mark.parametrize(("end", "then"), [("COMPLETED", "PENDING"), ("FAILED", "FAILED")])
+async def test_task_that_a_stricter_transaction_overlooked_is_settled(
+    sweeper: Sweeper,
+    woken: list[None],
+    database: Database,
+    db: asyncpg.Connection,
+    service_url: str,
+    end: str,
+    then: str,
+) -> None:
+    first = await add_task(db)
+    other = await asyncpg.connect(service_url)
+    async with other.transaction(isolation="repeatable_read"):
+        await other.fetch("SELECT FROM tasks")  # its snapshot
+        waiting = await add_task(db)
+        await db.execute("INSERT INTO task_dependencies VALUES ($1, $2)", waiting, first)
+        await other.execute("UPDATE tasks SET status = $2 WHERE task_id = $1", first, end)
+    await other.close()
+    state = "SELECT status, is_blocked FROM tasks WHERE task_id = $1"
+    assert tuple(await db.fetchrow(state, waiting)) == ("PENDING", True)
+    await sweeper.step()
+    assert tuple(await db.fetchrow(state, waiting)) == (then, False)
+    assert woken
+
+
+async def test_blocked_tasks_are_walked_through_in_batches_once_a_minute(
+    database: Database, db: asyncpg.Connection
+) -> None:
+    first = await add_task(db)
+    await db.execute(
+        "WITH made AS (INSERT INTO tasks (client_id, task_type, capability_required)"
+        "              SELECT 'c', 't', 'x' FROM generate_series(1, 1200) RETURNING task_id)"
+        " INSERT INTO task_dependencies SELECT task_id, $1 FROM made",
+        first,
+    )
+    now = 0.0
+    sweeper = Sweeper(database, TTL, 30, lambda: None, clock=lambda: now)
+    place, looked = sweeps.Place(), 0
+    while next_place := (await sweeps.settle(database, place)).place:
+        place, looked = next_place, looked + 1
+    assert looked == 2  # of 500 each, and a third that is not full
+    assert await db.fetchval("SELECT count(*) FROM tasks WHERE is_blocked") == 1200
+
+    # What a trigger would have noticed, and the walk has to find: the last one waits for nothing.
+    await db.execute("SET session_replication_role = replica")
+    await db.execute("DELETE FROM task_dependencies WHERE task_id = (SELECT task_id FROM tasks"
+                     " WHERE is_blocked ORDER BY created_at DESC, task_id DESC LIMIT 1)")  # fmt: skip
+    await db.execute("SET session_replication_role = origin")
+    blocked = "SELECT count(*) FROM tasks WHERE is_blocked"
+    found = []
+    for now in (0.0, 0.5, 1.0, 2.0):
+        await sweeper.step()
+        found.append(await db.fetchval(blocked))
+    assert found == [1200, 1200, 1200, 1199]
 
 
 async def test_sweepers_side_by_side_end_each_attempt_once(

@@ -121,6 +121,43 @@ ended AS (
 )
 SELECT (SELECT count(*) FROM requeued) AS requeued, (SELECT count(*) FROM ended) AS ended
 
+-- name: settle
+-- counts as: UPDATE tasks
+-- Looks at the next PENDING tasks after ($1, $2), and settles those that wait for nothing any more: somebody's
+-- transaction of a stricter level ended what they wait for without seeing them.
+WITH looked AS MATERIALIZED (
+    SELECT t.created_at, t.task_id, t.is_blocked
+      FROM tasks AS t
+     WHERE t.status = 'PENDING' AND (t.created_at, t.task_id) > ($1, $2)
+     ORDER BY t.created_at, t.task_id
+     LIMIT $3
+),
+overlooked AS MATERIALIZED (
+    SELECT l.task_id
+      FROM looked AS l
+     CROSS JOIN LATERAL (
+           SELECT coalesce(bool_or(u.status <> 'COMPLETED'), false) AS waits,
+                  coalesce(bool_or(u.status IN ('FAILED', 'CANCELLED')), false) AS fails
+             FROM (SELECT d.depends_on FROM task_dependencies AS d
+                    WHERE d.task_id = l.task_id ORDER BY d.depends_on OFFSET 0) AS d
+            CROSS JOIN LATERAL (SELECT p.status FROM tasks AS p WHERE p.task_id = d.depends_on OFFSET 0) AS u) AS s
+     WHERE l.is_blocked AND (s.fails OR NOT s.waits)
+),
+free AS MATERIALIZED (
+    SELECT t.task_id
+      FROM tasks AS t
+     WHERE t.task_id = ANY (ARRAY(SELECT o.task_id FROM overlooked AS o))
+       FOR NO KEY UPDATE SKIP LOCKED
+),
+settled AS MATERIALIZED (
+    SELECT settle_tasks(ARRAY(SELECT free.task_id FROM free)) IS NULL AS done
+)
+SELECT (SELECT count(*) FROM looked) AS looked,
+       (SELECT count(*) FROM free CROSS JOIN settled) AS settled,
+       l.created_at, l.task_id
+  FROM (SELECT looked.created_at, looked.task_id FROM looked
+         ORDER BY looked.created_at DESC, looked.task_id DESC LIMIT 1) AS l
+
 -- name: next_due
 -- Seconds until something falls due, by the clock of the database; negative when it is overdue.
 SELECT extract(epoch FROM (
