@@ -141,8 +141,8 @@ class Settings(BaseSettings):
         25_000,
         ge=0,
         description="How many values `task_type`, `client_id`, `agent_id` and `failure_reason` "
-        "show in metrics, each. Once a label has reached it, further values count under `other`, "
-        "for ever. 0: no limit.",
+        "show in metrics, each, at least. Soon after a label has reached it, further values count "
+        "under `other`, for ever. 0: no limit.",
     )
     database_pgbouncer: Literal["auto", "on", "off"] = Field(
         "auto",

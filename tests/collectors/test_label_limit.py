@@ -1,5 +1,7 @@
 """An open label shows no more values than it may, and those it has shown for ever."""
 
+from time import perf_counter
+
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
@@ -21,6 +23,11 @@ async def limit(db: asyncpg.Connection, values: int | None) -> None:
 
 async def fold(db: asyncpg.Connection) -> None:
     await db.execute("SELECT metrics.fold()")
+
+
+async def due(db: asyncpg.Connection) -> None:
+    """The pause before the next try to close a label is over."""
+    await db.execute("UPDATE metrics.label_guards SET retry_at = '-infinity'")
 
 
 def types(found: Values) -> dict[str, float]:
@@ -82,9 +89,39 @@ async def test_writer_in_the_way_closes_the_label_later(
         assert not await db.fetchval("SELECT bool_or(closed) FROM metrics.label_guards")
     await writer.close()
     assert types(await scrape(scraper)) == {"a": 1, "b": 1}
+    await fold(db)  # too soon for another try
+    assert not await db.fetchval("SELECT bool_or(closed) FROM metrics.label_guards")
+    await due(db)
     await fold(db)
     await add_task(db, task_type="c")
     assert types(await scrape(scraper)) == {"a": 1, "b": 1, "other": 1}
+
+
+async def test_writer_who_stays_does_not_slow_down_folds_and_other_writers(
+    database_url: str, db: asyncpg.Connection
+) -> None:
+    await limit(db, 1)
+    await add_task(db, task_type="a")
+    await fold(db)
+    writer = await asyncpg.connect(database_url)
+    async with writer.transaction():
+        await add_task(writer, task_type="b")
+        started = perf_counter()
+        for _ in range(30):
+            await fold(db)
+        assert perf_counter() - started < 2
+        pauses = []
+        for _ in range(8):
+            await due(db)
+            await fold(db)
+            pauses.append(
+                await db.fetchval(
+                    "SELECT date_part('epoch', retry_at - clock_timestamp())"
+                    " FROM metrics.label_guards WHERE label = 'task_type'"
+                )
+            )
+    assert [round(pause) for pause in pauses] == [2, 4, 8, 16, 32, 60, 60, 60]
+    await writer.close()
 
 
 @pytest.mark.parametrize("later", [None, 100])

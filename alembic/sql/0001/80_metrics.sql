@@ -66,9 +66,11 @@ COMMENT ON COLUMN metrics.settings.label_limit IS
     'AINS_METRICS_LABEL_LIMIT: distinct values that an open label shows before further ones count under other. NULL: any number.';
 
 CREATE TABLE metrics.label_guards (
-    label   text    PRIMARY KEY,
-    closed  boolean NOT NULL DEFAULT false,
-    merged  bigint  NOT NULL DEFAULT 0
+    label     text        PRIMARY KEY,
+    closed    boolean     NOT NULL DEFAULT false,
+    merged    bigint      NOT NULL DEFAULT 0,
+    tries     integer     NOT NULL DEFAULT 0,
+    retry_at  timestamptz NOT NULL DEFAULT '-infinity'
 );
 INSERT INTO metrics.label_guards (label) VALUES ('task_type'), ('client_id'), ('agent_id'), ('failure_reason');
 
@@ -78,6 +80,9 @@ COMMENT ON COLUMN metrics.label_guards.label IS 'Name of the label.';
 COMMENT ON COLUMN metrics.label_guards.closed IS
     'It has reached settings.label_limit: facts of a value that is not shown yet count under other.';
 COMMENT ON COLUMN metrics.label_guards.merged IS 'How many values count under other.';
+COMMENT ON COLUMN metrics.label_guards.tries IS
+    'How often it could not be closed since somebody was writing; 0 once it is closed.';
+COMMENT ON COLUMN metrics.label_guards.retry_at IS 'No try before this time.';
 
 CREATE TABLE metrics.label_values (
     label  text    NOT NULL REFERENCES metrics.label_guards,

@@ -3,25 +3,36 @@
 CREATE FUNCTION metrics.close_labels() RETURNS void
 LANGUAGE plpgsql
 SET jit = off
-SET lock_timeout = '200ms' AS $$
+SET lock_timeout = '50ms' AS $$
 DECLARE
+    most        constant integer := (SELECT s.label_limit FROM metrics.settings AS s);
     full_labels text[];
 BEGIN
+    IF most IS NULL THEN
+        RETURN;
+    END IF;
     SELECT array_agg(g.label) INTO full_labels
-      FROM metrics.settings AS s
-     CROSS JOIN metrics.label_guards AS g
+      FROM metrics.label_guards AS g
      WHERE NOT g.closed
-       AND s.label_limit <= greatest(
-               (SELECT count(*) FROM metrics.label_values AS v WHERE v.label = g.label),
-               CASE WHEN g.label = 'agent_id' THEN (SELECT count(*) FROM public.agents) ELSE 0 END);
+       -- Further away than any pause: the clock was set back.
+       AND (g.retry_at <= clock_timestamp() OR g.retry_at > clock_timestamp() + interval '61 seconds')
+       AND most <= CASE WHEN g.label = 'agent_id' THEN greatest(
+                            (SELECT count(*) FROM metrics.label_values AS v WHERE v.label = 'agent_id'),
+                            (SELECT count(*) FROM public.agents))
+                        ELSE (SELECT count(*) FROM metrics.label_values AS v WHERE v.label = g.label) END;
     IF full_labels IS NULL THEN
         RETURN;
     END IF;
     -- Once in the life of a label. What a scrape may have shown was committed before this lock, so it is
-    -- found here and stays shown. A writer that is in the way is not waited for: the next fold tries again.
+    -- found here and stays shown. Who waits for a lock has all writers wait behind him. So he gives up as soon
+    -- as those who just commit must be through, and whoever stays for longer is asked again ever more seldom.
     BEGIN
         LOCK TABLE public.task_events_open, public.agents IN SHARE MODE;
     EXCEPTION WHEN lock_not_available THEN
+        UPDATE metrics.label_guards AS g
+           SET tries = g.tries + 1,
+               retry_at = clock_timestamp() + least(2 ^ least(g.tries, 6), 60) * interval '1 second'
+         WHERE g.label = ANY (full_labels);
         RETURN;
     END;
     INSERT INTO metrics.label_values (label, value, shown)
@@ -34,10 +45,10 @@ BEGIN
             SELECT 'agent_id', a.agent_id FROM public.agents AS a) AS v
      WHERE v.label = ANY (full_labels) AND v.value <> ''
         ON CONFLICT DO NOTHING;
-    UPDATE metrics.label_guards AS g SET closed = true WHERE g.label = ANY (full_labels);
+    UPDATE metrics.label_guards AS g SET closed = true, tries = 0 WHERE g.label = ANY (full_labels);
 END $$;
 COMMENT ON FUNCTION metrics.close_labels() IS
-    'Closes the labels that have reached settings.label_limit, for ever: what is shown by then stays shown, further values count under other. They would go down if they were shown later after all.';
+    'Closes the labels that have reached settings.label_limit, for ever: what is shown by then stays shown, further values count under other. They would go down if they were shown later after all. When somebody is writing for longer than 50 ms, it tries again after 1, 2, 4 ... 60 seconds.';
 
 CREATE FUNCTION metrics.note_labels(facts public.task_events_open[]) RETURNS void
 LANGUAGE plpgsql
