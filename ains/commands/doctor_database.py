@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -25,6 +26,8 @@ __all__ = ["examine"]
 _CONNECT_SECONDS: Final = 5.0
 _GRACE: Final = timedelta(seconds=30)
 _OLD: Final = timedelta(minutes=5)
+_SECOND_LOOK: Final = 1.0
+_MANY_TRANSACTIONS: Final = 1000
 _SKEW_SECONDS: Final = 2.0
 _MANY_EVENTS: Final = 100_000
 _SHOWN: Final = 5
@@ -146,21 +149,62 @@ def _revision(revision: str | None) -> Finding:
 
 
 async def _transactions(database: Database) -> list[Finding]:
-    old = await diagnosis.old_transactions(database, _OLD)
-    return [
-        problem(
-            f"{t.who[:1].upper()}{t.who[1:]} ({t.what}) has been in one transaction for "
-            f"{age(t.seconds)}. Dead rows can't be removed meanwhile, and scrapes slow down.",
-            f"End it there, or with: {t.remedy};",
+    found = await _old_transactions(database)
+    if not found:
+        found.append(ok(f"No transaction is older than {age(_OLD.total_seconds())}"))
+    if not await diagnosis.sees_all(database):
+        found.append(
+            note(
+                "This role doesn't see what other sessions do: of their transactions, only those "
+                f"that last for {_SECOND_LOOK:g} s while it looks, and not their age. "
+                "GRANT pg_read_all_stats to it for more."
+            )
         )
-        for t in old
-    ] or [ok(f"No transaction is older than {age(_OLD.total_seconds())}")]
+    return found
+
+
+async def _old_transactions(database: Database) -> list[Finding]:
+    old = await diagnosis.old_transactions(database, _OLD)
+    if any(t.seconds is None for t in old):
+        # Of unknown age: whoever is still there has more than a moment.
+        await asyncio.sleep(_SECOND_LOOK)
+        again = {(t.who, t.horizon) for t in await diagnosis.old_transactions(database, _OLD)}
+        old = [t for t in old if t.seconds is not None or (t.who, t.horizon) in again]
+    found = []
+    for t in old:
+        who = f"{t.who[:1].upper()}{t.who[1:]} ({t.what})"
+        advice = f"End it there, or with: {t.remedy};"
+        if t.seconds is not None:
+            found.append(
+                problem(
+                    f"{who} has been in one transaction for {age(t.seconds)}. Dead rows can't be "
+                    "removed meanwhile, and scrapes slow down.",
+                    advice,
+                )
+            )
+        elif t.hidden or t.transactions > _MANY_TRANSACTIONS:
+            found.append(
+                problem(
+                    f"{who} holds a snapshot of unknown age; {t.transactions} transactions have "
+                    "begun since. Dead rows can't be removed meanwhile, and scrapes slow down.",
+                    f"If that is for long: {advice[:1].lower()}{advice[1:]}",
+                )
+            )
+    return found
 
 
 async def _contents(database: Database, settings: Settings, server: Server) -> list[Finding]:
     ttl = timedelta(seconds=settings.agent_ttl)
     backlog = await diagnosis.backlog(database, _GRACE, ttl)
     found = [*_backlog(backlog, server), *_agents(backlog, settings)]
+    found += [
+        note(
+            f"The label {waiting.label} has reached AINS_METRICS_LABEL_LIMIT and goes on growing: "
+            f"in {waiting.tries} tries somebody was writing for long"
+            + (f", now {', '.join(waiting.holders)}." if waiting.holders else ".")
+        )
+        for waiting in await diagnosis.labels_in_wait(database)
+    ]
     if disabled := await diagnosis.disabled_triggers(database):
         found.append(
             problem(

@@ -10,7 +10,7 @@ from ains.db.sql import load
 if TYPE_CHECKING:
     from ains.db.pool import Statements
 
-__all__ = ["Backlog", "OldTransaction", "Server"]
+__all__ = ["Backlog", "LabelInWait", "OldTransaction", "Server"]
 
 _QUERIES: Final = load("diagnosis")
 
@@ -30,12 +30,28 @@ class Server(NamedTuple):
 
 
 class OldTransaction(NamedTuple):
-    """Somebody who has been in one transaction for long, and the SQL that ends it."""
+    """Who keeps dead rows from being removed, and the SQL that ends it."""
 
     who: str
     remedy: str
-    seconds: float
+    seconds: float | None
+    """Its age; None where there is none, or this role may not know it."""
+    transactions: int
+    """How many transactions have begun since."""
+    horizon: str
+    """Stays the same until it is another transaction."""
     what: str
+    hidden: bool
+    """This role sees no more of the session."""
+
+
+class LabelInWait(NamedTuple):
+    """A label that has reached its limit and could not be closed in ``tries`` tries."""
+
+    label: str
+    tries: int
+    holders: list[str]
+    """Who is in the way at the moment."""
 
 
 class Backlog(NamedTuple):
@@ -62,10 +78,21 @@ async def server(statements: Statements) -> Server:
 
 
 async def old_transactions(statements: Statements, age: timedelta) -> list[OldTransaction]:
-    """Transactions, prepared ones too, that are older than ``age``, the oldest first."""
+    """Transactions, prepared ones too, that are older than ``age`` or of unknown age."""
     return [
         OldTransaction(**row) for row in await statements.fetch(_QUERIES["old_transactions"], age)
     ]
+
+
+async def sees_all(statements: Statements) -> bool:
+    """Whether this role sees what others' sessions do."""
+    row = await statements.fetchrow(_QUERIES["sees_all"])
+    return row is not None and bool(row[0])
+
+
+async def labels_in_wait(statements: Statements) -> list[LabelInWait]:
+    """Labels that can't be closed since somebody is writing."""
+    return [LabelInWait(**row) for row in await statements.fetch(_QUERIES["labels_in_wait"])]
 
 
 async def disabled_triggers(statements: Statements) -> list[str]:

@@ -60,6 +60,50 @@ async def test_young_transaction_is_nobodys_business(
         assert await problems(database_url) == []
 
 
+async def test_old_transaction_is_named_to_a_role_that_may_not_know_its_age(
+    database_url: str, service_url: str, db: asyncpg.Connection
+) -> None:
+    async with db.transaction(isolation="repeatable_read"):
+        await db.execute("SELECT count(*) FROM tasks")
+        found = await examine(service_url)
+    named = [f for f in found if f"Process {db.get_server_pid()} (" in f.text]
+    assert [f.level for f in named] == ["problem"]
+    assert "of unknown age" in named[0].text
+    assert not any("No transaction is older" in f.text for f in found)
+    assert any("pg_read_all_stats" in f.text for f in found if f.level == "note")
+
+
+async def test_moment_of_a_transaction_is_no_problem_to_a_role_that_sees_little(
+    service_url: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def end(_: float) -> None:
+        await transaction.rollback()
+
+    monkeypatch.setattr(doctor_database.asyncio, "sleep", end)
+    transaction = db.transaction(isolation="repeatable_read")
+    await transaction.start()
+    await db.execute("SELECT count(*) FROM tasks")
+    assert await problems(service_url) == []
+
+
+async def test_label_that_cannot_close_is_named_with_who_is_in_the_way(
+    database_url: str, service_url: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("UPDATE metrics.settings SET label_limit = 1")
+    await add_task(db, client_id="c")
+    await db.execute("SELECT metrics.fold()")
+    writer = await asyncpg.connect(database_url)
+    async with writer.transaction():
+        await add_task(writer, client_id="d")
+        for _ in range(2):
+            await db.execute("UPDATE metrics.label_guards SET retry_at = '-infinity'")
+            await db.execute("SELECT metrics.fold()")
+        notes = [f.text for f in await examine(service_url) if f.level == "note"]
+        said = [text for text in notes if "The label client_id" in text]
+        assert f"now process {writer.get_server_pid()}." in said[0]
+    await writer.close()
+
+
 async def test_work_that_nobody_does_is_seen(database_url: str, db: asyncpg.Connection) -> None:
     agent = await add_agent(db, silent=200)
     await add_task(db, status="ACTIVE", assigned_agent_id=agent, in_deadline_at=-100)
