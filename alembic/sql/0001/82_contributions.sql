@@ -22,18 +22,6 @@ $$;
 COMMENT ON FUNCTION metrics.bucket(text, bigint) IS
     'Bucket of a value: the number of upper bounds smaller than it (a bound belongs to its own bucket, as le says).';
 
-CREATE FUNCTION metrics.label_value(label text, value text) RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT CASE
-        WHEN value = '' OR EXISTS (SELECT FROM metrics.label_values AS v
-                                    WHERE v.label = label_value.label AND v.value = label_value.value AND v.shown)
-        THEN value
-        ELSE 'other'
-    END
-$$;
-COMMENT ON FUNCTION metrics.label_value(text, text) IS
-    'As what a value of a closed label is counted: as itself when it is shown, else as other. Empty means none.';
-
 CREATE TYPE metrics.contribution AS (
     family       text,
     label_1      text,
@@ -60,13 +48,27 @@ SET jit = off SET plan_cache_mode = force_generic_plan AS $$
                bool_or(g.closed) FILTER (WHERE g.label = 'failure_reason') AS failure_reason
           FROM metrics.label_guards AS g
     ),
+    -- A value of a closed label that isn't shown counts under other; empty means none. Looked up here, and not
+    -- by joins, which would be made ready for open labels too: 22 ms for 1,000 facts instead of 5.
     e AS MATERIALIZED (
         SELECT f.event_id, f.at, f.event, f.task_id, f.retry, f.from_status, f.to_status,
                f.from_priority, f.to_priority, f.blocked_change, f.duration_us, f.queue_us,
-               CASE WHEN g.task_type THEN metrics.label_value('task_type', f.task_type) ELSE f.task_type END AS task_type,
-               CASE WHEN g.client_id THEN metrics.label_value('client_id', f.client_id) ELSE f.client_id END AS client_id,
-               CASE WHEN g.agent_id THEN metrics.label_value('agent_id', f.agent_id) ELSE f.agent_id END AS agent_id,
-               CASE WHEN g.failure_reason THEN metrics.label_value('failure_reason', f.reason) ELSE f.reason END AS reason
+               CASE WHEN g.task_type AND f.task_type <> ''
+                     AND NOT EXISTS (SELECT FROM metrics.label_values AS v
+                                      WHERE v.label = 'task_type' AND v.value = f.task_type AND v.shown)
+                    THEN 'other' ELSE f.task_type END AS task_type,
+               CASE WHEN g.client_id AND f.client_id <> ''
+                     AND NOT EXISTS (SELECT FROM metrics.label_values AS v
+                                      WHERE v.label = 'client_id' AND v.value = f.client_id AND v.shown)
+                    THEN 'other' ELSE f.client_id END AS client_id,
+               CASE WHEN g.agent_id AND f.agent_id <> ''
+                     AND NOT EXISTS (SELECT FROM metrics.label_values AS v
+                                      WHERE v.label = 'agent_id' AND v.value = f.agent_id AND v.shown)
+                    THEN 'other' ELSE f.agent_id END AS agent_id,
+               CASE WHEN g.failure_reason AND f.reason <> ''
+                     AND NOT EXISTS (SELECT FROM metrics.label_values AS v
+                                      WHERE v.label = 'failure_reason' AND v.value = f.reason AND v.shown)
+                    THEN 'other' ELSE f.reason END AS reason
           FROM unnest(facts) AS f CROSS JOIN guard AS g
     )
     SELECT 'ains_tasks_created_total', e.task_type, e.client_id, 0, count(*), 0::bigint, min(e.at), NULL::uuid, NULL::bigint, NULL::timestamptz
