@@ -83,6 +83,42 @@ async def test_dump_is_left_alone(database_url: str, db: asyncpg.Connection) -> 
     await eventually(rotated)
 
 
+async def test_dump_that_comes_in_the_middle_misses_nothing(
+    database_url: str, db: asyncpg.Connection
+) -> None:
+    """It has its snapshot, and waits for its locks until the rotation has ended."""
+    await add_tasks(db, 3)
+    await db.execute("""
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NEW; END $$;
+        CREATE TRIGGER wait BEFORE UPDATE ON metrics.fold_state FOR EACH ROW EXECUTE FUNCTION wait()
+    """)
+    async with connect(database_url) as rotator:
+        async with db.transaction():
+            await db.execute("SELECT pg_advisory_xact_lock(4711)")
+            rotating = asyncio.create_task(rotator.fetchval("SELECT metrics.rotate()"))
+            await eventually(
+                lambda: db.fetchval(
+                    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                    " AND pid = $1",
+                    rotator.get_server_pid(),
+                )
+            )
+            name = {"application_name": "pg_dump"}
+            dump = await asyncpg.connect(database_url, server_settings=name)
+            dumping = dump.transaction(isolation="repeatable_read", readonly=True)
+            await dumping.start()
+            totals = "SELECT count(*) FROM metrics.totals"
+            assert await dump.fetchval(totals) == 0
+        assert not await rotating
+    assert await dump.fetchval("SELECT count(*) FROM task_events_open") == 3
+    assert await dump.fetchval(totals) == 0
+    await dumping.rollback()
+    await dump.close()
+    assert await db.fetchval("SELECT happened = seen FROM metrics.rotation_state")
+    assert await db.fetchval(CREATED) == 3
+
+
 async def test_writer_in_the_way_is_not_waited_for(
     database_url: str, db: asyncpg.Connection
 ) -> None:

@@ -158,6 +158,17 @@ END $$;
 COMMENT ON FUNCTION metrics.fold(integer) IS
     'Moves up to batch open facts of each ledger into its closed part and adds them to the totals, in one transaction: a snapshot sees each fact open or in the totals, never both, never neither. Returns the number moved, NULL when another fold is running.';
 
+CREATE FUNCTION metrics.is_dumped() RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    -- Else a transaction sees the sessions that there were when it looked first.
+    PERFORM pg_stat_clear_snapshot();
+    RETURN EXISTS (SELECT FROM pg_stat_activity AS a
+                    WHERE a.datname = current_database() AND a.application_name ~* 'dump|backup');
+END $$;
+COMMENT ON FUNCTION metrics.is_dumped() IS
+    'Whether a session is there now that calls itself a dump or backup. pg_dump calls itself pg_dump, unless PGAPPNAME says otherwise.';
+
 CREATE FUNCTION metrics.rotate() RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -169,26 +180,34 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended('ains.metrics.fold', 0)) THEN
         RETURN false;
     END IF;
+    -- All or nothing: when it fails or thinks better of it, facts and files are as before.
     BEGIN
         LOCK TABLE public.task_events_open, public.chain_events_open, public.webhook_events_open
             IN ACCESS EXCLUSIVE MODE;
+        -- A dump takes its snapshot before its locks. In between, it would miss what is folded here, and can't
+        -- be told, as others are by is_current_snapshot().
+        IF metrics.is_dumped() THEN
+            RAISE lock_not_available;
+        END IF;
+        PERFORM metrics.fold();
+        IF EXISTS (SELECT FROM public.task_events_open) OR EXISTS (SELECT FROM public.chain_events_open)
+           OR EXISTS (SELECT FROM public.webhook_events_open) THEN
+            RETURN false;
+        END IF;
+        UPDATE metrics.fold_state AS s SET rotations = s.rotations + 1 RETURNING s.rotations INTO times;
+        TRUNCATE public.task_events_open, public.chain_events_open, public.webhook_events_open;
+        -- One that has come meanwhile may have its snapshot. One that comes from now on has not: it asks the
+        -- server a dozen things first. It would have, if the commit took long, which waits for no standby therefore.
+        SET LOCAL synchronous_commit = local;
+        IF metrics.is_dumped() THEN
+            RAISE lock_not_available;
+        END IF;
     EXCEPTION WHEN lock_not_available THEN
         RETURN false;
     END;
-    -- A dump takes its snapshot before its locks: in between, it would miss what is folded here, and can't be told.
-    IF EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.datname = current_database() AND a.application_name = 'pg_dump') THEN
-        RETURN false;
-    END IF;
-    PERFORM metrics.fold();
-    IF EXISTS (SELECT FROM public.task_events_open) OR EXISTS (SELECT FROM public.chain_events_open)
-       OR EXISTS (SELECT FROM public.webhook_events_open) THEN
-        RETURN false;
-    END IF;
-    UPDATE metrics.fold_state AS s SET rotations = s.rotations + 1 RETURNING s.rotations INTO times;
-    -- Not undone by a rollback: until the next fold, scrapes would begin again in vain.
+    -- Not undone by a rollback: until the next fold, scrapes would begin again in vain. So it comes last.
     PERFORM setval('metrics.rotations', times);
-    TRUNCATE public.task_events_open, public.chain_events_open, public.webhook_events_open;
     RETURN true;
 END $$;
 COMMENT ON FUNCTION metrics.rotate() IS
-    'Gives the open parts of the ledgers new, empty files: for when some old transaction keeps VACUUM from clearing them and folds and scrapes wade through dead rows. Waits 100 ms at most for whoever uses them; false when that or the open facts were too many.';
+    'Gives the open parts of the ledgers new, empty files: for when some old transaction keeps VACUUM from clearing them and folds and scrapes wade through dead rows. Waits 100 ms at most for whoever uses them; false when that or the open facts were too many, or there is a dump.';
