@@ -9,7 +9,8 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ __all__ = [
     "Outcome",
     "RegisterWebhook",
     "Webhook",
+    "asked_wait",
     "check_url",
     "new_secret",
     "retry_after",
@@ -51,6 +53,7 @@ Outcome = Literal["success", "http_error", "timeout", "connect_error", "blocked"
 """How an HTTP attempt ended."""
 
 _SECRET_BYTES = 24
+_LONGEST = 86_400
 _PREFIX = "whsec_"
 _LOCAL_NAMES = ("localhost", "local", "internal", "home.arpa", "localdomain")
 
@@ -200,12 +203,32 @@ def signed_headers(secret: str, delivery_id: str, timestamp: int, body: bytes) -
     }
 
 
+def asked_wait(header: str | None, now: float) -> float | None:
+    """Seconds that Retry-After asks for at the Unix time ``now``; None when it says nothing.
+
+    A number or a date (RFC 9110, section 10.2.3). Whatever else an endpoint writes, and a date that
+    no calendar has, is nothing said; a number may be of any length.
+    """
+    if header is None:
+        return None
+    try:
+        return float(min(max(0, int(header)), _LONGEST))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(header)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return max(0.0, moment.timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
 def retry_after(
     attempt: int,
     delays: Sequence[float],
     jitter: float,
     asked: float | None = None,
-    longest: float = 86_400.0,
+    longest: float = _LONGEST,
 ) -> float | None:
     """Seconds until the next attempt, None when retries are used up.
 

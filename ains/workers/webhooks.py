@@ -12,8 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import aiohttp
@@ -25,7 +23,7 @@ from ains.db import webhooks
 from ains.db.pool import Statements
 from ains.db.webhooks import Attempt, Claimed
 from ains.domain.addresses import Network, is_allowed
-from ains.domain.webhooks import Outcome, retry_after, signed_headers
+from ains.domain.webhooks import Outcome, asked_wait, retry_after, signed_headers
 from ains.errors import AinsError
 
 __all__ = ["AddressBlocked", "DeliveryOptions", "WebhookSender", "guarded_socket"]
@@ -203,10 +201,6 @@ class WebhookSender:
                 del self._in_flight[delivery.host]
 
     async def _attempt(self, session: aiohttp.ClientSession, delivery: Claimed) -> Attempt:
-        body = delivery.payload.encode()
-        headers = signed_headers(
-            delivery.secret, str(delivery.delivery_id), int(self._clock()), body
-        )
         started = time.perf_counter()
         code: int | None = None
         answer: str | None = None
@@ -214,21 +208,27 @@ class WebhookSender:
         asked: float | None = None
         outcome: Outcome
         try:
+            body = delivery.payload.encode()
+            headers = signed_headers(
+                delivery.secret, str(delivery.delivery_id), int(self._clock()), body
+            )
             async with session.post(
                 delivery.url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 code = response.status
-                asked = self._retry_after(response.headers.get("Retry-After"))
+                asked = asked_wait(response.headers.get("Retry-After"), self._clock())
                 kept = await response.content.read(_BODY_KEPT)
-                answer = kept.decode("utf-8", "replace").replace("\0", "\ufffd")
+                answer = _storable(kept.decode("utf-8", "replace"))
                 outcome = "success" if code in _OK else "http_error"
                 error = None if code in _OK else f"HTTP {code}"
         except TimeoutError:
             outcome, error = "timeout", f"no answer within {self._options.timeout:g} s"
-        except (aiohttp.ClientError, OSError, ValueError) as failure:
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it must be counted and end
+            if not isinstance(failure, aiohttp.ClientError | OSError | ValueError):
+                _log.exception("webhook.unforeseen", delivery_id=str(delivery.delivery_id))
             cause = getattr(failure, "os_error", failure)
             outcome = "blocked" if isinstance(cause, AddressBlocked) else "connect_error"
-            error = f"{type(failure).__name__}: {failure}"[:_ERROR_KEPT].replace("\0", "\ufffd")
+            error = _storable(f"{type(failure).__name__}: {failure}"[:_ERROR_KEPT])
         retry_in = None
         if outcome != "success" and code != _GONE:
             jitter = self._random.uniform(-1, 1)
@@ -237,17 +237,7 @@ class WebhookSender:
         taken = int((time.perf_counter() - started) * 1_000_000)
         return Attempt(outcome, taken, code, answer, error, retry_in)
 
-    def _retry_after(self, text: str | None) -> float | None:
-        """Seconds that the endpoint asks for: a number or a date (RFC 9110, section 10.2.3)."""
-        if text is None:
-            return None
-        try:
-            return max(0.0, float(int(text)))
-        except ValueError:
-            pass
-        try:
-            moment = parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return max(0.0, (moment - datetime.fromtimestamp(self._clock(), UTC)).total_seconds())
+
+def _storable(text: str) -> str:
+    """The text without what PostgreSQL does not take."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

@@ -275,20 +275,75 @@ async def test_endpoint_that_fails_for_days_is_given_up(
     assert await db.fetchval("SELECT inactive_reason FROM webhooks") == "failing"
 
 
-async def test_retry_after_is_honoured(
-    pool: Database, db: asyncpg.Connection, receiver: Receiver
+def attempted(db: asyncpg.Connection, count: int = 1) -> Callable[[], Awaitable[bool]]:
+    async def found() -> bool:
+        return bool(await db.fetchval("SELECT count(*) >= $1 FROM webhook_attempts", count))
+
+    return found
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "most"),
+    [
+        ("3600", 3500, 3600),
+        ("-5", 0, 0.1),
+        ("9" * 400, 86_300, 86_400),
+        ("9" * 5000, 0, 0.1),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", 86_300, 86_400),
+        ("Mon, 01 Jan 2024 00:00:00 GMT", 0, 0.1),
+        ("Mon, 01 Jan 2024 00:00:00 +999999999999999", 0, 0.1),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0, 0.1),
+        ("Fri, 31 Dec 99999999999999999999 00:00:00 GMT", 0, 0.1),
+        ("soon", 0, 0.1),
+        ("", 0, 0.1),
+    ],
+)
+async def test_retry_after_is_honoured_as_far_as_it_makes_sense(
+    pool: Database,
+    db: asyncpg.Connection,
+    receiver: Receiver,
+    asked: str,
+    least: float,
+    most: float,
 ) -> None:
-    receiver.status, receiver.headers = 429, {"Retry-After": "3600"}
+    receiver.status, receiver.headers = 429, {"Retry-After": asked}
     await subscribe(pool, receiver.url)
     await submit(db)
+    async with worker(pool, DeliveryOptions(allowed=LOOPBACK, delays=(0.05,), poll_interval=0.02)):
+        await until(attempted(db))
+    wait = await db.fetchval(
+        "SELECT extract(epoch FROM coalesce(d.next_attempt_at, a.attempted_at) - a.attempted_at"
+        " - a.duration_us * interval '1 us')::float"
+        "  FROM webhook_deliveries AS d JOIN webhook_attempts AS a USING (delivery_id)"
+        " ORDER BY a.attempt_id LIMIT 1"
+    )
+    assert least <= wait <= most + 1
 
-    async def attempted() -> bool:
-        return bool(await db.fetchval("SELECT count(*) FROM webhook_attempts"))
 
-    async with worker(pool):
-        await until(attempted)
-    wait = await db.fetchval("SELECT next_attempt_at - now() FROM webhook_deliveries")
-    assert 3500 < wait.total_seconds() <= 3600
+class Broken(AbstractResolver):
+    """Fails as nobody has foreseen."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        raise ZeroDivisionError(f"{host} \0 \ud800")
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_unforeseen_trouble_is_a_failed_attempt(
+    pool: Database, db: asyncpg.Connection
+) -> None:
+    await subscribe(pool, "http://broken.example/hook", host="broken.example")
+    await submit(db)
+    options = DeliveryOptions(delays=(0.01,), poll_interval=0.02)
+    async with worker(pool, options, Broken()):
+        await until(lambda: ended(db))
+    assert await statuses(db)() == {"failed": 1}
+    assert await metric(db, "ains_webhook_attempts_total", "connect_error") == 2
+    error = await db.fetchval("SELECT last_error FROM webhook_deliveries")
+    assert error.startswith("ZeroDivisionError: broken.example")
 
 
 async def test_lease_of_a_dead_worker_runs_out(
