@@ -1,6 +1,6 @@
 """What is done with webhooks and their deliveries; the SQL is in ``queries/webhooks.sql``."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
@@ -110,20 +110,24 @@ async def redeliver(db: Statements, webhook_id: UUID, delivery_id: UUID) -> Deli
 
 
 async def claim(
-    db: Statements, *, lease: float, per_host: int, busy_hosts: Collection[str], limit: int
+    db: Statements, *, lease: float, per_host: int, busy: Mapping[str, int], limit: int
 ) -> list[Claimed]:
-    """Lease due deliveries for ``lease`` seconds, at most ``per_host`` of each host not busy."""
-    rows = await db.fetch(_Q["claim"], lease, per_host, list(busy_hosts), limit)
-    return [Claimed(**row) for row in rows]
+    """Lease due deliveries for ``lease`` seconds, ``limit`` at most.
+
+    Of each host there are ``per_host`` at most, together with the ``busy`` ones that the caller has
+    not finished.
+    """
+    rows = await db.fetch(_Q["claim"], lease, per_host, list(busy), list(busy.values()), limit)
+    return [Claimed(**row) for row in rows if row["leased_until"] is not None]
 
 
 async def finish(db: Statements, claimed: Claimed, attempt: Attempt, give_up_after: float) -> bool:
     """Record an attempt; returns whether the lease still held.
 
     An endpoint that answered 410, or failed for ``give_up_after`` seconds without a success, is
-    given up, and so is whatever else waits for it.
+    given up, and so is whatever else waits for it, unless it was redelivered by hand.
     """
-    row = await db.fetchrow(
+    is_ours: bool | None = await db.fetchval(
         _Q["finish"],
         claimed.delivery_id,
         claimed.leased_until,
@@ -134,12 +138,9 @@ async def finish(db: Statements, claimed: Claimed, attempt: Attempt, give_up_aft
         attempt.error,
         attempt.retry_in,
         give_up_after,
+        claimed.webhook_id,
     )
-    if row is None:
-        return False
-    if not row["active"]:
-        await db.execute(_Q["give_up"], claimed.webhook_id)
-    return True
+    return is_ours is True
 
 
 async def next_due(db: Statements) -> float | None:

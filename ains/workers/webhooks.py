@@ -166,12 +166,11 @@ class WebhookSender:
         room = self._options.concurrency - len(self._attempts)
         if room <= 0:
             return 0
-        busy = [host for host, count in self._in_flight.items() if count >= self._options.per_host]
         claimed = await webhooks.claim(
             self._db,
             lease=self._options.lease,
-            per_host=max(1, self._options.per_host // 2),
-            busy_hosts=busy,
+            per_host=self._options.per_host,
+            busy=self._in_flight,
             limit=room,
         )
         for delivery in claimed:

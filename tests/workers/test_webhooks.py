@@ -17,7 +17,7 @@ from ains.db import webhooks
 from ains.db.pool import Database
 from ains.domain.addresses import parse_networks
 from ains.domain.ids import uuid7
-from ains.domain.webhooks import EVENTS, new_secret
+from ains.domain.webhooks import EVENTS, Outcome, new_secret
 from ains.workers.runner import Worker, Workers
 from ains.workers.wakeup import Wakeup
 from ains.workers.webhooks import DeliveryOptions, WebhookSender
@@ -37,6 +37,7 @@ class Receiver:
         self.status = 200
         self.headers: dict[str, str] = {}
         self.hang = False
+        self.open = 0
 
     @property
     def url(self) -> str:
@@ -44,6 +45,7 @@ class Receiver:
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
+        self.open += 1
         if self.hang:
             await asyncio.sleep(60)
         self.got.append((dict(request.headers), body))
@@ -221,6 +223,25 @@ async def test_endpoint_that_hangs_delays_no_other(
         await hanging.stop()
 
 
+async def test_no_host_is_claimed_for_beyond_its_share(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    """What waits for a connection in the worker spends its time limit on that."""
+    await subscribe(pool, receiver.url)
+    await submit(db, 40)
+    receiver.hang = True
+    options = DeliveryOptions(allowed=LOOPBACK, timeout=30, poll_interval=0.01, grace=0.1)
+    async with worker(pool, options):
+
+        async def full() -> bool:
+            return receiver.open == 8
+
+        await until(full)
+        await asyncio.sleep(0.1)  # ten more rounds
+        leased = "SELECT count(*) FROM webhook_deliveries WHERE leased_until > now()"
+        assert await db.fetchval(leased) == 8
+
+
 async def test_retries_are_used_up_and_counted(
     pool: Database, db: asyncpg.Connection, receiver: Receiver
 ) -> None:
@@ -351,9 +372,9 @@ async def test_lease_of_a_dead_worker_runs_out(
 ) -> None:
     await subscribe(pool, receiver.url)
     await submit(db)
-    claimed = await webhooks.claim(pool, lease=0.3, per_host=9, busy_hosts=[], limit=9)
+    claimed = await webhooks.claim(pool, lease=0.3, per_host=9, busy={}, limit=9)
     assert len(claimed) == 1
-    assert await webhooks.claim(pool, lease=0.3, per_host=9, busy_hosts=[], limit=9) == []
+    assert await webhooks.claim(pool, lease=0.3, per_host=9, busy={}, limit=9) == []
     async with worker(pool):
         await until(lambda: ended(db))
     assert len(receiver.got) == 1
@@ -421,3 +442,149 @@ async def test_redelivery_counts_again_and_stays_balanced(
     assert len(receiver.got) == 2
     assert await metric(db, "ains_webhook_deliveries_total", "success") == 2
     assert await metric(db, "ains_webhook_attempts_total", "success") == 2
+
+
+async def claim_one(pool: Database, lease: float = 60) -> webhooks.Claimed:
+    [claimed] = await webhooks.claim(pool, lease=lease, per_host=1, busy={}, limit=1)
+    return claimed
+
+
+async def balanced(db: asyncpg.Connection) -> int:
+    """Successes of attempts and deliveries, which are equally many."""
+    attempts = await metric(db, "ains_webhook_attempts_total", "success")
+    assert attempts == await metric(db, "ains_webhook_deliveries_total", "success")
+    rows = await db.fetchval("SELECT count(*) FROM webhook_attempts WHERE outcome = 'success'")
+    assert attempts == rows
+    pending = await db.fetchval("SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'")
+    assert await metric(db, "ains_webhook_deliveries_pending") == pending
+    return attempts
+
+
+@pytest.mark.parametrize("reason", ["deleted", "gone"])
+async def test_redelivery_is_tried_although_the_subscription_has_ended(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver, reason: str
+) -> None:
+    webhook = await subscribe(pool, receiver.url)
+    await submit(db, 3)
+    if reason == "deleted":
+        await webhooks.deactivate(pool, webhook, "a")
+    receiver.status = 410
+    async with worker(pool):
+        await until(lambda: ended(db))
+        assert await db.fetchval("SELECT inactive_reason FROM webhooks") == reason
+        before = len(receiver.got)
+        receiver.status = 500
+        delivery = await db.fetchval("SELECT max(delivery_id::text)::uuid FROM webhook_deliveries")
+        await webhooks.redeliver(pool, webhook, delivery)
+
+        async def tried_again() -> bool:
+            return len(receiver.got) >= before + 3
+
+        await until(tried_again)
+        receiver.status = 200
+        await until(lambda: ended(db))
+    assert await statuses(db)() == {"failed": 2, "success": 1}
+    assert await balanced(db) == 1
+
+
+async def test_end_of_a_subscription_leaves_what_was_redelivered_by_hand(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    webhook = await subscribe(pool, receiver.url)
+    await submit(db, 3)
+    first = await claim_one(pool)
+    other = await db.fetchval(
+        "SELECT delivery_id FROM webhook_deliveries WHERE delivery_id <> $1 LIMIT 1",
+        first.delivery_id,
+    )
+    await webhooks.redeliver(pool, webhook, other)
+    assert await webhooks.finish(pool, first, webhooks.Attempt("http_error", 1, 410), 60)
+    assert await statuses(db)() == {"failed": 2, "pending": 1}
+    await webhooks.deactivate(pool, webhook, "a")
+    assert await statuses(db)() == {"failed": 3}
+    assert await balanced(db) == 0
+
+
+async def test_event_that_commits_after_the_end_of_its_subscription_is_not_sent(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver, database_url: str
+) -> None:
+    webhook = await subscribe(pool, receiver.url)
+    late = await asyncpg.connect(database_url)
+    try:
+        async with late.transaction():
+            await submit(late, 2)
+            await webhooks.deactivate(pool, webhook, "a")
+    finally:
+        await late.close()
+    assert await statuses(db)() == {"pending": 2}
+    async with worker(pool):
+        await until(lambda: ended(db))
+    assert await statuses(db)() == {"failed": 2}
+    assert await metric(db, "ains_webhook_deliveries_total", "failed") == 2
+    assert receiver.got == []
+    assert await balanced(db) == 0
+
+
+async def test_endpoint_is_given_up_together_with_all_that_waits_for_it(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    """Also by several attempts at once, of which none waits for another for ever."""
+    await subscribe(pool, receiver.url)
+    await submit(db, 60)
+    claimed = await webhooks.claim(pool, lease=60, per_host=8, busy={}, limit=99)
+    gone = webhooks.Attempt("http_error", 1, 410)
+    finished = await asyncio.gather(*[webhooks.finish(pool, each, gone, 60) for each in claimed])
+    assert len(finished) == 8
+    assert sum(finished) == 1
+    assert await statuses(db)() == {"failed": 60}
+    assert await metric(db, "ains_webhook_attempts_total", "http_error") == 8
+
+
+async def test_failures_of_one_webhook_and_its_successes_do_not_deadlock(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    await subscribe(pool, receiver.url)
+    await submit(db, 200)
+    ok, bad = webhooks.Attempt("success", 1, 200), webhooks.Attempt("timeout", 1, retry_in=60)
+    for _ in range(8):
+        claimed = await webhooks.claim(pool, lease=60, per_host=24, busy={}, limit=99)
+        results = [ok if number % 3 else bad for number in range(len(claimed))]
+        async with asyncio.timeout(5):
+            finished = await asyncio.gather(
+                *[
+                    webhooks.finish(pool, each, result, 999)
+                    for each, result in zip(claimed, results, strict=True)
+                ]
+            )
+        assert all(finished)
+    assert await balanced(db) == 8 * 16
+
+
+@pytest.mark.parametrize("meanwhile", ["redelivered", "deleted", "leased by another"])
+@pytest.mark.parametrize("outcome", ["success", "timeout"])
+async def test_attempt_that_lost_its_lease_counts(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver, meanwhile: str, outcome: Outcome
+) -> None:
+    webhook = await subscribe(pool, receiver.url)
+    await submit(db)
+    claimed = await claim_one(pool, lease=0.01)
+    if meanwhile == "redelivered":
+        await webhooks.redeliver(pool, webhook, claimed.delivery_id)
+    elif meanwhile == "deleted":
+        await webhooks.deactivate(pool, webhook, "a")
+    else:
+        await asyncio.sleep(0.02)
+        other = await claim_one(pool)
+    attempt = webhooks.Attempt(outcome, 1, retry_in=None if outcome == "success" else 60)
+    assert not await webhooks.finish(pool, claimed, attempt, 60)
+    assert await metric(db, "ains_webhook_attempts_total", outcome) == 1
+    await balanced(db)
+    if meanwhile == "leased by another":
+        held = await webhooks.finish(pool, other, webhooks.Attempt("success", 1), 60)
+        assert held == (outcome == "timeout")
+    if outcome == "success" or meanwhile == "leased by another":
+        assert await statuses(db)() == {"success": 1}
+        assert await balanced(db) == 1
+    else:
+        expected = "failed" if meanwhile == "deleted" else "pending"
+        assert await statuses(db)() == {expected: 1}

@@ -48,9 +48,10 @@ CREATE TABLE public.webhook_deliveries (
     created_at       timestamptz            NOT NULL DEFAULT now(),
     next_attempt_at  timestamptz            DEFAULT now(),
     leased_until     timestamptz,
-    delivered_at     timestamptz
+    delivered_at     timestamptz,
+    by_hand          boolean                NOT NULL DEFAULT false
 ) WITH (fillfactor = 85);
-CREATE INDEX webhook_deliveries_due ON public.webhook_deliveries (host, next_attempt_at) WHERE status = 'pending';
+CREATE INDEX webhook_deliveries_due ON public.webhook_deliveries (host, next_attempt_at, sequence) WHERE status = 'pending';
 CREATE INDEX webhook_deliveries_next ON public.webhook_deliveries (next_attempt_at) WHERE status = 'pending';
 CREATE INDEX webhook_deliveries_in_order ON public.webhook_deliveries (webhook_id, subject_id, sequence) WHERE status = 'pending';
 CREATE INDEX webhook_deliveries_by_webhook ON public.webhook_deliveries (webhook_id, created_at DESC);
@@ -72,6 +73,8 @@ COMMENT ON COLUMN public.webhook_deliveries.created_at IS 'When the event happen
 COMMENT ON COLUMN public.webhook_deliveries.next_attempt_at IS 'When it is tried next; NULL when it has ended.';
 COMMENT ON COLUMN public.webhook_deliveries.leased_until IS 'Until then a worker is trying it; a crashed worker''s lease runs out.';
 COMMENT ON COLUMN public.webhook_deliveries.delivered_at IS 'When the endpoint accepted it.';
+COMMENT ON COLUMN public.webhook_deliveries.by_hand IS
+    'Redelivered by hand: it is tried although its subscription has ended or ends, until that is deleted (again).';
 
 CREATE TABLE public.webhook_attempts (
     attempt_id     bigint                 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
