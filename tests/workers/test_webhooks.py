@@ -568,6 +568,7 @@ async def test_attempt_that_lost_its_lease_counts(
     webhook = await subscribe(pool, receiver.url)
     await submit(db)
     claimed = await claim_one(pool, lease=0.01)
+    other: webhooks.Claimed | None = None
     if meanwhile == "redelivered":
         await webhooks.redeliver(pool, webhook, claimed.delivery_id)
     elif meanwhile == "deleted":
@@ -579,12 +580,35 @@ async def test_attempt_that_lost_its_lease_counts(
     assert not await webhooks.finish(pool, claimed, attempt, 60)
     assert await metric(db, "ains_webhook_attempts_total", outcome) == 1
     await balanced(db)
-    if meanwhile == "leased by another":
+    if other is not None:
         held = await webhooks.finish(pool, other, webhooks.Attempt("success", 1), 60)
         assert held == (outcome == "timeout")
-    if outcome == "success" or meanwhile == "leased by another":
+    if outcome == "success" or other is not None:
         assert await statuses(db)() == {"success": 1}
         assert await balanced(db) == 1
     else:
         expected = "failed" if meanwhile == "deleted" else "pending"
         assert await statuses(db)() == {expected: 1}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM webhook_deliveries",
+        "DELETE FROM webhooks",
+        "TRUNCATE webhook_deliveries CASCADE",
+        "TRUNCATE webhooks CASCADE",
+        "TRUNCATE agents CASCADE",
+    ],
+)
+async def test_deliveries_that_are_taken_away_are_pending_no_more(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver, statement: str
+) -> None:
+    await subscribe(pool, receiver.url)
+    await submit(db, 5)
+    assert await webhooks.finish(pool, await claim_one(pool), webhooks.Attempt("success", 1), 60)
+    assert await metric(db, "ains_webhook_deliveries_pending") == 4
+    await db.execute(statement)
+    assert await metric(db, "ains_webhook_deliveries_pending") == 0
+    assert await metric(db, "ains_webhook_deliveries_total", "success") == 1
+    assert await metric(db, "ains_webhook_deliveries_total", "failed") == 0

@@ -181,6 +181,15 @@ END $$;
 COMMENT ON FUNCTION public.webhook_deliveries_ledger_delete() IS
     'A pending delivery that is deleted is pending no more; it reached no end and counts as none.';
 
+CREATE FUNCTION public.webhook_deliveries_ledger_truncate() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM public.webhook_deliveries AS d WHERE d.status = 'pending';
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION public.webhook_deliveries_ledger_truncate() IS
+    'TRUNCATE webhook_deliveries is counted like DELETE of every row.';
+
 CREATE FUNCTION public.webhook_attempts_ledger() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -198,6 +207,8 @@ CREATE TRIGGER webhook_deliveries_ledger_update AFTER UPDATE ON public.webhook_d
     FOR EACH STATEMENT EXECUTE FUNCTION public.webhook_deliveries_ledger_update();
 CREATE TRIGGER webhook_deliveries_ledger_delete AFTER DELETE ON public.webhook_deliveries
     REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.webhook_deliveries_ledger_delete();
+CREATE TRIGGER webhook_deliveries_ledger_truncate BEFORE TRUNCATE ON public.webhook_deliveries
+    FOR EACH STATEMENT EXECUTE FUNCTION public.webhook_deliveries_ledger_truncate();
 CREATE TRIGGER webhook_attempts_ledger AFTER INSERT ON public.webhook_attempts
     REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.webhook_attempts_ledger();
 
