@@ -25,6 +25,7 @@ from ains.db.webhooks import Attempt, Claimed
 from ains.domain.addresses import Network, is_allowed
 from ains.domain.webhooks import Outcome, asked_wait, retry_after, signed_headers
 from ains.errors import AinsError
+from ains.workers.resolver import HostResolver
 
 __all__ = ["AddressBlocked", "DeliveryOptions", "WebhookSender", "guarded_socket"]
 
@@ -102,7 +103,7 @@ class WebhookSender:
             db: the database.
             options: how to send.
             wake: is called when an attempt has ended, so that there is room for the next round.
-            resolver: of host names, the system's by default.
+            resolver: of host names, a `HostResolver` by default.
             randomness: of the jitter.
             clock: gives Unix time.
         """
@@ -149,7 +150,7 @@ class WebhookSender:
         connector = aiohttp.TCPConnector(
             limit=self._options.concurrency,
             limit_per_host=self._options.per_host,
-            resolver=self._resolver,
+            resolver=self._resolver or HostResolver(),
             ttl_dns_cache=10,
             socket_factory=guarded_socket(self._options.allowed),
         )

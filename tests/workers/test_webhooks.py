@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from ains.db.pool import Database
 from ains.domain.addresses import parse_networks
 from ains.domain.ids import uuid7
 from ains.domain.webhooks import EVENTS, Outcome, new_secret
+from ains.workers.resolver import AddressInfo, HostResolver
 from ains.workers.runner import Worker, Workers
 from ains.workers.wakeup import Wakeup
 from ains.workers.webhooks import DeliveryOptions, WebhookSender
@@ -221,6 +223,39 @@ async def test_endpoint_that_hangs_delays_no_other(
             await until(delivered, 10)
     finally:
         await hanging.stop()
+
+
+async def test_name_that_never_resolves_delays_no_other(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    """Look-ups have threads of their own: those of the loop are left to the database."""
+    release = threading.Event()
+
+    def lookup(host: str, port: int, family: socket.AddressFamily) -> AddressInfo:
+        if host.endswith(".hangs.example"):
+            release.wait(20)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    for number in range(10):
+        host = f"h{number}.hangs.example"
+        await subscribe(pool, f"http://{host}:{receiver.port}/hook", host=host)
+    well = f"http://well.example:{receiver.port}/hook"
+    await subscribe(pool, well, "b", host="well.example")
+    await submit(db)
+    await submit(db, 30, "b")
+    options = DeliveryOptions(allowed=LOOPBACK, delays=(), poll_interval=0.02, grace=0.1)
+    try:
+        async with worker(pool, options, HostResolver(lookup=lookup, timeout=1.0)):
+
+            async def delivered() -> bool:
+                return len(receiver.got) == 30
+
+            await until(delivered, 0.9)
+            await until(lambda: ended(db))
+    finally:
+        release.set()
+    assert await statuses(db)() == {"success": 30, "failed": 10}
+    assert await metric(db, "ains_webhook_attempts_total", "connect_error") == 10
 
 
 async def test_no_host_is_claimed_for_beyond_its_share(
