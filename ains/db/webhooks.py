@@ -13,9 +13,11 @@ from ains.db.sql import load
 from ains.domain.webhooks import Deactivated, Delivery, DeliveryList, NewWebhook, Outcome, Webhook
 from ains.errors import Forbidden, NotFound, quote
 
-__all__ = ["Attempt", "Claimed", "claim", "deactivate", "finish", "register"]
+__all__ = ["Attempt", "Claimed", "claim", "deactivate", "finish", "register", "set_aside"]
 
 _Q: Final = load("webhooks")
+_LOOKED_AT: Final = 500
+_ASIDE_SECONDS: Final = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,22 @@ async def claim(
     Of each host there are ``per_host`` at most, together with the ``busy`` ones that the caller has
     not finished.
     """
-    rows = await db.fetch(_Q["claim"], lease, per_host, list(busy), list(busy.values()), limit)
+    rows = await db.fetch(
+        _Q["claim"], lease, per_host, list(busy), list(busy.values()), limit, _LOOKED_AT
+    )
     return [Claimed(**row) for row in rows if row["leased_until"] is not None]
+
+
+async def set_aside(db: Statements, *, per_host: int, busy: Mapping[str, int]) -> int:
+    """Make way where a claim found less than it had room for; returns how many were in the way.
+
+    A delivery waits behind the earlier events of its task. A host with many of those would have
+    each claim look at all of them: here they get the time at which the first of them is due.
+    """
+    count: int = await db.fetchval(
+        _Q["set_aside"], per_host, list(busy), list(busy.values()), _LOOKED_AT, _ASIDE_SECONDS
+    )
+    return count
 
 
 async def finish(db: Statements, claimed: Claimed, attempt: Attempt, give_up_after: float) -> bool:

@@ -163,7 +163,7 @@ class WebhookSender:
         )
 
     async def _start_due(self, session: aiohttp.ClientSession) -> int:
-        """Start an attempt for each delivery that could be claimed; returns how many."""
+        """Start an attempt for each delivery that could be claimed; returns how many changed."""
         room = self._options.concurrency - len(self._attempts)
         if room <= 0:
             return 0
@@ -179,7 +179,11 @@ class WebhookSender:
             task = asyncio.create_task(self._deliver(session, delivery))
             self._attempts.add(task)
             task.add_done_callback(self._ended)
-        return len(claimed)
+        if len(claimed) == room:
+            return room
+        return len(claimed) + await webhooks.set_aside(
+            self._db, per_host=self._options.per_host, busy=self._in_flight
+        )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._attempts.discard(task)

@@ -647,3 +647,36 @@ async def test_deliveries_that_are_taken_away_are_pending_no_more(
     assert await metric(db, "ains_webhook_deliveries_pending") == 0
     assert await metric(db, "ains_webhook_deliveries_total", "success") == 1
     assert await metric(db, "ains_webhook_deliveries_total", "failed") == 0
+
+
+async def test_events_that_wait_behind_another_are_not_in_the_way(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a claim looks at; when the first of them has arrived the others follow at once."""
+    monkeypatch.setattr(webhooks, "_LOOKED_AT", 5)
+    await subscribe(pool, receiver.url)
+    await submit(db)
+    await db.execute(
+        "INSERT INTO webhook_deliveries (webhook_id, host, event_type, subject_id, payload)"
+        " SELECT webhook_id, host, event_type, subject_id, i::text"
+        "   FROM webhook_deliveries, generate_series(1, 23) AS i"
+    )
+    await db.execute(
+        "UPDATE webhook_deliveries SET next_attempt_at = now() + interval '1 hour'"
+        " WHERE sequence = (SELECT min(sequence) FROM webhook_deliveries)"
+    )
+    await submit(db)
+    async with worker(pool):
+
+        async def delivered() -> bool:
+            return len(receiver.got) == 1
+
+        await until(delivered)
+        due = "SELECT count(*) FROM webhook_deliveries WHERE next_attempt_at <= now()"
+        assert await db.fetchval(due) <= 5
+        await db.execute(
+            "UPDATE webhook_deliveries SET next_attempt_at = now()"
+            " WHERE next_attempt_at > now() + interval '59 minutes'"
+        )
+        await until(lambda: ended(db))
+    assert [body for _, body in receiver.got[2:]] == [b"%d" % i for i in range(1, 24)]

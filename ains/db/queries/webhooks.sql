@@ -45,6 +45,7 @@ RETURNING delivery_id, event_type, status, attempt_count, response_code, created
 -- to the host of $3 already, so that one dead endpoint delays nobody, $5 in all. The events of one task
 -- go to one webhook in their order. Deliveries of a subscription that has ended fail instead, unless
 -- redelivered by hand: their event had not been committed when what waited for it was failed.
+-- It looks at the first $6 due deliveries of a host; `set_aside` sees to it that more need not be.
 -- counts as: UPDATE webhook_deliveries
 WITH RECURSIVE hosts AS (
     (SELECT d.host FROM webhook_deliveries AS d WHERE d.status = 'pending' ORDER BY d.host LIMIT 1)
@@ -61,10 +62,18 @@ free AS (
 due AS (
     SELECT d.delivery_id
       FROM free
+      LEFT JOIN LATERAL (
+           SELECT b.next_attempt_at, b.sequence
+             FROM webhook_deliveries AS b
+            WHERE b.host = free.host AND b.status = 'pending' AND b.next_attempt_at <= now()
+            ORDER BY b.next_attempt_at, b.sequence OFFSET $6 LIMIT 1
+           ) AS beyond ON true
      CROSS JOIN LATERAL (
            SELECT p.delivery_id
              FROM webhook_deliveries AS p
-            WHERE p.host = free.host AND p.status = 'pending' AND p.next_attempt_at <= now()
+            WHERE p.host = free.host AND p.status = 'pending'
+              AND (p.next_attempt_at, p.sequence)
+                  < (coalesce(beyond.next_attempt_at, now()), coalesce(beyond.sequence, 9223372036854775807))
               AND (p.leased_until IS NULL OR p.leased_until <= now())
               AND NOT EXISTS (
                   SELECT FROM webhook_deliveries AS e
@@ -86,6 +95,54 @@ UPDATE webhook_deliveries AS d
  CROSS JOIN LATERAL (SELECT w.active OR s.by_hand AS is_sent) AS v
  WHERE d.delivery_id = due.delivery_id
 RETURNING d.delivery_id, d.webhook_id, d.host, d.event_type, d.payload, d.attempt_count, d.leased_until, w.url, w.secret
+
+-- name: set_aside
+-- Makes way for a claim that found less than a host has room for ($1 and the busy $2, $3 as there)
+-- among the first $4 due deliveries of that host: those that wait behind an earlier event of their task
+-- are not due before it is, nor is anything lost when it is done sooner, since `finish` calls the next
+-- one. $5 seconds at most, should it have missed one that was set aside in the same moment.
+-- counts as: UPDATE webhook_deliveries
+WITH RECURSIVE hosts AS (
+    (SELECT d.host FROM webhook_deliveries AS d WHERE d.status = 'pending' ORDER BY d.host LIMIT 1)
+     UNION ALL
+    SELECT (SELECT d.host FROM webhook_deliveries AS d
+             WHERE d.status = 'pending' AND d.host > h.host ORDER BY d.host LIMIT 1)
+      FROM hosts AS h WHERE h.host IS NOT NULL
+),
+crowded AS (
+    SELECT h.host
+      FROM hosts AS h LEFT JOIN unnest($2::text[], $3::integer[]) AS b (host, busy) USING (host)
+     WHERE h.host IS NOT NULL AND $1::integer > coalesce(b.busy, 0)
+       AND EXISTS (
+           SELECT FROM webhook_deliveries AS d
+            WHERE d.host = h.host AND d.status = 'pending' AND d.next_attempt_at <= now()
+            ORDER BY d.next_attempt_at, d.sequence OFFSET $4 LIMIT 1)
+),
+followers AS (
+    SELECT d.delivery_id, first.due_at
+      FROM crowded
+     CROSS JOIN LATERAL (
+           SELECT p.delivery_id, p.webhook_id, p.subject_id, p.sequence
+             FROM webhook_deliveries AS p
+            WHERE p.host = crowded.host AND p.status = 'pending' AND p.next_attempt_at <= now()
+            ORDER BY p.next_attempt_at, p.sequence LIMIT $4
+              FOR NO KEY UPDATE SKIP LOCKED
+           ) AS d
+     CROSS JOIN LATERAL (
+           SELECT greatest(e.next_attempt_at, e.leased_until, now() + interval '10 seconds') AS due_at
+             FROM webhook_deliveries AS e
+            WHERE e.webhook_id = d.webhook_id AND e.subject_id = d.subject_id
+              AND e.status = 'pending' AND e.sequence < d.sequence
+            ORDER BY e.sequence LIMIT 1
+           ) AS first
+),
+aside AS (
+    UPDATE webhook_deliveries AS d
+       SET next_attempt_at = least(f.due_at, now() + make_interval(secs => $5))
+      FROM followers AS f WHERE d.delivery_id = f.delivery_id
+    RETURNING d.delivery_id
+)
+SELECT count(*) FROM aside
 
 -- name: finish
 -- Records an attempt and what follows from it. It locks the webhook, then its deliveries, as does
@@ -138,6 +195,21 @@ finished AS (
                        WHEN $8::double precision IS NULL OR (NOT verdict.is_kept AND NOT this.by_hand) THEN 'failed'
                        ELSE 'pending' END AS status) AS v
      WHERE d.delivery_id = this.delivery_id AND (this.is_ours OR ($3 = 'success' AND NOT this.has_arrived))
+    RETURNING d.webhook_id, d.subject_id, d.sequence, d.status
+),
+next AS (
+    -- Who holds its lock may be waiting for ours: skip it, it is called later.
+    SELECT n.delivery_id
+      FROM finished AS f JOIN webhook_deliveries AS n USING (webhook_id, subject_id)
+      LEFT JOIN verdict AS v USING (webhook_id)
+     WHERE f.status <> 'pending' AND n.status = 'pending' AND n.sequence > f.sequence
+       AND v.is_kept IS NOT FALSE
+     ORDER BY n.sequence LIMIT 1
+       FOR NO KEY UPDATE OF n SKIP LOCKED
+),
+called AS (
+    UPDATE webhook_deliveries AS d SET next_attempt_at = now()
+      FROM next WHERE d.delivery_id = next.delivery_id AND d.next_attempt_at > now() AND d.attempt_count = 0
 ),
 given_up AS (
     UPDATE webhook_deliveries AS d
