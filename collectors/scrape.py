@@ -33,6 +33,8 @@ __all__ = ["Outcome", "Scraper", "Snapshot"]
 _FIRST_PAUSE: Final = 0.05
 _WORTH_GUARDING: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
+_MORE_TIME: Final = 1.0
+_OUT_OF_TIME: Final = frozenset({"57014", "55P03"})  # statement_timeout, lock_timeout
 
 _Collectors = tuple[DatabaseCollector[Any], ...]
 Report = Callable[[str, Exception], None]
@@ -224,7 +226,8 @@ class Scraper:
                 )
                 if await self._collect(flight, snapshot, connection):
                     return snapshot
-                # A collector has failed, and the transaction with it: the others in another one.
+                # A collector has failed, and the transaction with it: the others in another one,
+                # or all, when somebody with more time has come on board.
                 await begin(connection, flight.remaining(), again=True)
 
     async def _collect(
@@ -232,17 +235,22 @@ class Scraper:
     ) -> bool:
         """Run the collectors that haven't failed; False when the transaction has ended by that."""
         reader, begun = Reader(connection, self._ledger, Pauses()), perf_counter()
+        deadline = flight.deadline
         for collector in flight.collectors:
             outcome = flight.failed.get(collector.name)
             if outcome is None:
                 outcome, started = Outcome(collector.name), perf_counter()
                 guarded = started - begun > _WORTH_GUARDING
                 if guarded:
+                    deadline = flight.deadline
                     limits = time_limits(flight.remaining())
                     await connection.execute(f"SAVEPOINT collector; {limits}")
                 try:
                     snapshot.built[collector.name] = collector.build(await collector.fetch(reader))
                 except Exception as error:  # noqa: BLE001 - reported; the others are served
+                    sqlstate = getattr(error, "sqlstate", None)
+                    if sqlstate in _OUT_OF_TIME and flight.deadline > deadline + _MORE_TIME:
+                        return False  # its limits were those of someone hastier
                     self._note_failure(collector.name, outcome, error, connection)
                     if not guarded:
                         flight.failed[collector.name] = outcome

@@ -64,6 +64,19 @@ async def test_whoever_has_more_time_gives_it_to_the_scrape_it_joins(
     assert succeeded(so_far) == {"tasks"}, "an answer does not change"
 
 
+async def test_whoever_has_more_time_is_not_held_to_the_limits_of_the_hasty(
+    scraper: Scraper, db: asyncpg.Connection, database_url: str
+) -> None:
+    await scraper.scrape()
+    async with locked(database_url, "agents"):
+        hasty = asyncio.create_task(scraper.scrape(1.0))
+        await eventually(lambda: waiting(db))
+        patient = asyncio.create_task(scraper.scrape(30))
+        assert succeeded(await hasty) < ALL
+        assert not patient.done()
+    assert succeeded(await patient) == ALL
+
+
 async def test_sharer_that_gives_up_cancels_nothing_for_the_others(
     scraper: Scraper, db: asyncpg.Connection, database_url: str
 ) -> None:
