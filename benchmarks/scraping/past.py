@@ -12,7 +12,7 @@ from typing import Final
 
 import asyncpg
 
-from benchmarks.support.database import Cluster, add_agents
+from benchmarks.support.database import CLIENT, Cluster, add_agents
 
 __all__ = ["AGENTS", "LIFECYCLES", "LIVE", "prepared"]
 
@@ -142,6 +142,18 @@ waiting AS (
 INSERT INTO task_dependencies (task_id, depends_on)
 SELECT waiting.task_id, root.task_id FROM waiting, root
 """
+_WEBHOOK: Final = """
+INSERT INTO webhooks (webhook_id, agent_id, url, host, events, secret)
+VALUES (gen_random_uuid(), $1, 'http://localhost/', 'localhost', '{task.created}', 'nobody''s')
+"""
+# Not due for years, so that no worker tries them.
+_PENDING: Final = """
+INSERT INTO webhook_deliveries
+    (webhook_id, host, event_type, subject_id, payload, next_attempt_at)
+SELECT w.webhook_id, w.host, 'task.created', gen_random_uuid(), '{"type": "task.created"}',
+       now() + interval '10 years'
+  FROM webhooks AS w, generate_series(1, $1)
+"""
 _INDEXES: Final = """
 SELECT i.indexrelid::regclass::text AS name, pg_get_indexdef(i.indexrelid) AS definition
   FROM pg_index AS i
@@ -156,7 +168,7 @@ SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = cu
 async def prepared(cluster: Cluster, tasks: int, *, waiting: int = 10) -> str:
     """The URL of a database with so many ended tasks, made now or left by an earlier run.
 
-    ``waiting`` is the number of blocked tasks.
+    ``waiting`` is the number of blocked tasks, and of pending webhook deliveries.
     """
     name = f"bench_past_{tasks}_{waiting}"
     mark = f"benchmark {_fingerprint()}"
@@ -250,6 +262,8 @@ async def _live(connection: asyncpg.Connection, tasks: int, waiting: int) -> Non
     await connection.execute(_ASSIGN, LIVE // 2)
     await connection.execute(_START, LIVE // 4)
     await connection.execute(_BLOCKED, waiting)
+    await connection.execute(_WEBHOOK, CLIENT)
+    await connection.execute(_PENDING, waiting)
 
 
 async def _open(connection: asyncpg.Connection, tasks: int) -> None:
