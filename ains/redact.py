@@ -8,7 +8,8 @@ __all__ = ["MASK", "mask_url", "may_have_password", "redact"]
 MASK = "***"
 
 # The password of a URL ends at the LAST @ before the host: people forget to percent-encode theirs.
-# A port is none. One with blanks in it ends at the last @ of the line, unless another URL begins before that.
+# A port is none. One with blanks in it ends at the last @ of the line, unless another URL begins
+# before that.
 _USERINFO = re.compile(
     r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s:/@?#]*:)"
     r"(?:\S*@|(?!\d*(?:[\s/?#,;.)'\"]|$))(?:(?!://)[^\n])*@)",

@@ -51,7 +51,7 @@ class Place(NamedTuple):
 class Settled(NamedTuple):
     """How many blocked tasks waited for nothing, and where to go on; None at the end."""
 
-    count: int
+    freed: int
     place: Place | None
 
 
@@ -96,10 +96,10 @@ async def recover_tasks(db: Statements, agent_ttl: timedelta, batch: int = BATCH
 
 
 async def settle(db: Statements, after: Place, batch: int = BATCH) -> Settled:
-    """Look at the PENDING tasks that come after ``after``: does each blocked one wait for something?
+    """Look at the PENDING tasks after ``after``: does each blocked one wait for something?
 
-    What a task waits for settles it when it ends. A transaction of somebody in psql that is stricter
-    than READ COMMITTED may end a task and not see one that depends on it.
+    What a task waits for settles it when it ends. A transaction of somebody in psql that is
+    stricter than READ COMMITTED may end a task and not see one that depends on it.
     """
     row = await db.fetchrow(_Q["settle"], *after, batch)
     if row is None:

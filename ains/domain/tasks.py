@@ -49,12 +49,10 @@ STRATEGY_DESCRIPTIONS: Final[dict[RoutingStrategy, str]] = {
     RoutingStrategy.ROUND_ROBIN: f"The agent that was least recently given a task.{_WINDOW}",
     RoutingStrategy.LEAST_LOADED: f"The agent with the fewest assigned and active tasks.{_WINDOW}",
     RoutingStrategy.TRUST_WEIGHTED: (
-        "A random agent, weighted by trust; agents whose trust is below 0.3 get nothing."
-        f"{_WINDOW}"
+        f"A random agent, weighted by trust; agents whose trust is below 0.3 get nothing.{_WINDOW}"
     ),
     RoutingStrategy.FASTEST_RESPONSE: (
-        "The agent with the lowest average completion time; untried agents come first."
-        f"{_WINDOW}"
+        f"The agent with the lowest average completion time; untried agents come first.{_WINDOW}"
     ),
 }
 

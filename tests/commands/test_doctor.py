@@ -79,7 +79,7 @@ async def test_moment_of_a_transaction_is_no_problem_to_a_role_that_sees_little(
     async def end(_: float) -> None:
         await transaction.rollback()
 
-    monkeypatch.setattr(doctor_database.asyncio, "sleep", end)
+    monkeypatch.setattr("ains.commands.doctor_database.asyncio.sleep", end)
     transaction = db.transaction(isolation="repeatable_read")
     await transaction.start()
     await db.execute("SELECT count(*) FROM tasks")

@@ -11,7 +11,9 @@ NOUNS = sorted(
     file.name.removesuffix(".sql") for file in files("ains.db").joinpath("queries").iterdir()
 )
 QUERIES = [
-    pytest.param(query, id=f"{noun}.{query.name}") for noun in NOUNS for query in load(noun).values()
+    pytest.param(query, id=f"{noun}.{query.name}")
+    for noun in NOUNS
+    for query in load(noun).values()
 ]
 _PARAMETERS = """
 SELECT p.place, p.type::text

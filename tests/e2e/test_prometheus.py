@@ -210,7 +210,7 @@ async def test_promtool_finds_nothing_but_the_contracts_own_names(
         await db.execute(
             "UPDATE tasks SET deadline_at = now() WHERE task_id = $1", tasks[0].task_id
         )
-        
+
         async def timed_out() -> bool:
             return (await ains.tasks.get(tasks[0].task_id)).status == "FAILED"
 

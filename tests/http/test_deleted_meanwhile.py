@@ -20,7 +20,10 @@ async def api(service_url: str) -> AsyncIterator[AgentApi]:
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/ains/webhooks", {"agent_id": "a1", "url": "https://h.example/", "events": ["task.created"]}),
+        (
+            "/ains/webhooks",
+            {"agent_id": "a1", "url": "https://h.example/", "events": ["task.created"]},
+        ),
         ("/ains/agents/a1/capabilities", offer("sum")),
         ("/ains/agents/a1/heartbeat", heartbeat("ACTIVE")),
         ("/ains/agents/a1/trust/adjust", {"trust_delta": 0.1, "reason": "because"}),
@@ -31,11 +34,10 @@ async def test_request_about_an_agent_that_is_being_deleted_finds_nothing(
     api: AgentApi, database_url: str, path: str, body: object
 ) -> None:
     deleting = await asyncpg.connect(database_url)
-    async with asyncio.TaskGroup() as group:
-        async with deleting.transaction():
-            await deleting.execute("DELETE FROM agents")
-            asked = group.create_task(api.call("POST", path, body))
-            await until_blocked(api.db)
+    async with asyncio.TaskGroup() as group, deleting.transaction():
+        await deleting.execute("DELETE FROM agents")
+        asked = group.create_task(api.call("POST", path, body))
+        await until_blocked(api.db)
     await deleting.close()
     status, answer = asked.result()
     assert status == 404, answer

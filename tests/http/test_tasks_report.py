@@ -77,8 +77,8 @@ async def test_code_of_ains_that_an_agent_sends_is_a_failure_of_its_own(
     assert (row["failure_reason"], row["started_at"]) == (code, row["assigned_at"])
     assert await api.events(task) == ["created", "assigned", "failed"]
     assert await api.db.fetchval("SELECT trust_score FROM agents") == 0.45
-    counted = await api.db.fetchrow("SELECT * FROM metrics.ains_tasks_failed_total")
-    assert (counted["failure_reason"], counted["value"]) == (code, 1)
+    failed = "SELECT failure_reason, value FROM metrics.ains_tasks_failed_total"
+    assert [tuple(row) for row in await api.db.fetch(failed)] == [(code, 1)]
     observed = "SELECT count FROM metrics.ains_task_duration_seconds_sum_count"
     assert await api.db.fetchval(observed) == 1
     assert await api.db.fetch("SELECT * FROM metrics.ains_task_timeouts_total") == []

@@ -25,7 +25,10 @@ from ains.settings import DatabaseUrl
         ("host=db password = 'p w\\'s' dbname=x", "host=db password = *** dbname=x"),
         ("postgresql://us'er:pw@db/x", "postgresql://us'er:***@db/x"),
         ("can't reach postgresql://joe:p w@db/x.", "can't reach postgresql://joe:***@db/x."),
-        ("postgresql://a:b c@d, postgresql://e:f g@h", "postgresql://a:***@d, postgresql://e:***@h"),
+        (
+            "postgresql://a:b c@d, postgresql://e:f g@h",
+            "postgresql://a:***@d, postgresql://e:***@h",
+        ),
         ("postgresql://db/x?pass%77ord=pw&a=b", "postgresql://db/x?pass%77ord=***&a=b"),
         ("PASSWORD=pw", "PASSWORD=***"),
         ("sslpassword=pw", "sslpassword=***"),

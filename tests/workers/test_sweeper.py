@@ -160,9 +160,9 @@ async def test_task_that_a_stricter_transaction_overlooked_is_settled(
         await other.execute("UPDATE tasks SET status = $2 WHERE task_id = $1", first, end)
     await other.close()
     state = "SELECT status, is_blocked FROM tasks WHERE task_id = $1"
-    assert tuple(await db.fetchrow(state, waiting)) == ("PENDING", True)
+    assert [tuple(row) for row in await db.fetch(state, waiting)] == [("PENDING", True)]
     await sweeper.step()
-    assert tuple(await db.fetchrow(state, waiting)) == (then, False)
+    assert [tuple(row) for row in await db.fetch(state, waiting)] == [(then, False)]
     assert woken
 
 
@@ -186,12 +186,14 @@ async def test_blocked_tasks_are_walked_through_in_batches_once_a_minute(
 
     # What a trigger would have noticed, and the walk has to find: the last one waits for nothing.
     await db.execute("SET session_replication_role = replica")
-    await db.execute("DELETE FROM task_dependencies WHERE task_id = (SELECT task_id FROM tasks"
-                     " WHERE is_blocked ORDER BY created_at DESC, task_id DESC LIMIT 1)")  # fmt: skip
+    await db.execute(
+        "DELETE FROM task_dependencies WHERE task_id = (SELECT task_id FROM tasks"
+        " WHERE is_blocked ORDER BY created_at DESC, task_id DESC LIMIT 1)"
+    )
     await db.execute("SET session_replication_role = origin")
     blocked = "SELECT count(*) FROM tasks WHERE is_blocked"
     found = []
-    for now in (0.0, 0.5, 1.0, 2.0):
+    for now in (0.0, 0.5, 1.0, 2.0):  # noqa: B007 - the sweeper's clock
         await sweeper.step()
         found.append(await db.fetchval(blocked))
     assert found == [1200, 1200, 1200, 1199]
