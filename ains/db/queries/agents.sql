@@ -4,7 +4,7 @@
 -- Returns nothing when the agent_id is taken.
 INSERT INTO agents
     (agent_id, display_name, description, endpoint, public_key, signature, verified, tags)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+VALUES ($1::text, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (agent_id) DO NOTHING
 RETURNING agent_id, public_key, display_name, description, endpoint, status, created_at,
           trust_score, tags, verified

@@ -9,7 +9,7 @@ INSERT INTO tasks
     (task_id, client_id, task_type, capability_required, input_data, priority, timeout_seconds,
      max_retries, retry_policy, routing_strategy, status, assigned_agent_id, last_agent_id,
      assigned_at, deadline_at)
-SELECT $1, $2, $3, $4::text, $5, $6, $7::integer, $8, $9, $10::text,
+SELECT $1, $2, $3, $4::text, $5, $6::smallint, $7::integer, $8::integer, $9::text, $10::text,
        CASE WHEN r.agent_id IS NULL THEN 'PENDING' ELSE 'ASSIGNED' END,
        r.agent_id,
        r.agent_id,
@@ -42,7 +42,7 @@ created AS (
         (task_id, client_id, task_type, capability_required, input_data, priority, timeout_seconds,
          max_retries, retry_policy, routing_strategy, status, is_blocked, assigned_agent_id, last_agent_id,
          assigned_at, deadline_at, completed_at, failure_reason, error_message)
-    SELECT $1::uuid, $2, $3, $4::text, $5, $6, $7::integer, $8, $9, $10::text,
+    SELECT $1::uuid, $2, $3, $4::text, $5, $6::smallint, $7::integer, $8::integer, $9::text, $10::text,
            CASE WHEN v.fails THEN 'FAILED' WHEN r.agent_id IS NULL THEN 'PENDING' ELSE 'ASSIGNED' END,
            v.waits AND NOT v.fails,
            r.agent_id,
@@ -78,7 +78,7 @@ created AS (
     INSERT INTO tasks
         (task_id, client_id, task_type, capability_required, input_data, priority, metadata,
          timeout_seconds, max_retries, retry_policy, routing_strategy, expires_at)
-    SELECT $1, $2::text, $3, $4::text, $5, $6, $7, $8, $9, $10, $11, $12
+    SELECT $1, $2::text, $3, $4::text, $5, $6::smallint, $7, $8::integer, $9::integer, $10::text, $11::text, $12
       FROM rules
      WHERE known_client AND offered
     RETURNING *
@@ -262,7 +262,7 @@ WITH found AS MATERIALIZED (
 ),
 changed AS (
     UPDATE tasks AS t
-       SET priority = $3,
+       SET priority = $3::smallint,
            updated_at = now()
       FROM found
      WHERE t.task_id = found.task_id
