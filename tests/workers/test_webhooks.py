@@ -1,6 +1,8 @@
 """Deliveries over real sockets, out of a real database."""
 
 import asyncio
+import json
+import re
 import socket
 import threading
 from collections import Counter
@@ -16,13 +18,14 @@ from standardwebhooks import Webhook
 
 from ains.db import webhooks
 from ains.db.pool import Database
-from ains.domain.addresses import parse_networks
+from ains.domain.addresses import Network, literal_address, parse_networks
 from ains.domain.ids import uuid7
 from ains.domain.webhooks import EVENTS, Outcome, new_secret
 from ains.workers.resolver import AddressInfo, HostResolver
 from ains.workers.runner import Worker, Workers
 from ains.workers.wakeup import Wakeup
-from ains.workers.webhooks import DeliveryOptions, WebhookSender
+from ains.workers.webhooks import AddrInfo, DeliveryOptions, WebhookSender, guarded_socket
+from tests.support.forbidden import FORBIDDEN_HOSTS
 
 SECRET = new_secret(bytes(24))
 LOOPBACK = parse_networks(["127.0.0.0/8"])
@@ -430,37 +433,102 @@ async def test_two_workers_send_nothing_twice(
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 200
 
 
-class Rebinding(AbstractResolver):
-    """Says a public address at first, the loopback ever after."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        kind = socket.AF_INET6 if ":" in self.address else socket.AF_INET
-        return [
-            ResolveResult(
-                hostname=host, host=self.address, port=port, family=kind, proto=6, flags=0
-            )
-        ]
-
-    async def close(self) -> None:
-        pass
+def forbidden_addresses(host: str, port: int, family: socket.AddressFamily) -> AddressInfo:
+    """The address of ``n7.example`` is the table's seventh; that of a host is what it spells."""
+    if found := re.fullmatch(r"n(\d+)\.example", host):
+        host = FORBIDDEN_HOSTS[int(found[1])].strip("[]").replace("%25", "%")
+    address = literal_address(host)
+    if address is None:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+    is_six = ":" in address
+    where = (address, port, 0, 0) if is_six else (address, port)
+    return [(socket.AF_INET6 if is_six else socket.AF_INET, socket.SOCK_STREAM, 6, "", where)]
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254"])
-async def test_name_that_turns_into_a_forbidden_address_is_blocked(
-    pool: Database, db: asyncpg.Connection, receiver: Receiver, address: str
+@pytest.mark.parametrize("form", ["a name that turns into it", "the host itself"])
+async def test_no_forbidden_address_gets_as_far_as_a_connect(
+    pool: Database,
+    db: asyncpg.Connection,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
 ) -> None:
-    await subscribe(pool, f"http://rebind.example:{receiver.port}/hook", host="rebind.example")
+    is_name = form.startswith("a name")
+    made: list[str] = []
+    connected: list[tuple[Any, ...]] = []
+
+    def recorded(allowed: tuple[Network, ...]) -> Callable[[AddrInfo], socket.socket]:
+        create = guarded_socket(allowed)
+
+        def make(info: AddrInfo) -> socket.socket:
+            made.append(str(info[4][0]))
+            return create(info)
+
+        return make
+
+    loop = asyncio.get_running_loop()
+    connect = loop.sock_connect
+
+    async def recorded_connect(sock: socket.socket, address: Any) -> None:
+        if isinstance(address, tuple) and address[1] == receiver.port:
+            connected.append(address)
+            raise ConnectionRefusedError  # nothing leaves, even if the guard let it
+        await connect(sock, address)
+
+    monkeypatch.setattr("ains.workers.webhooks.guarded_socket", recorded)
+    for number, host in enumerate(FORBIDDEN_HOSTS):
+        name = f"n{number}.example" if is_name else host
+        url = f"http://{name}:{receiver.port}/hook"
+        await subscribe(pool, url, host=name)
     await submit(db)
+    monkeypatch.setattr(loop, "sock_connect", recorded_connect)
     options = DeliveryOptions(delays=(), poll_interval=0.02)
-    async with worker(pool, options, Rebinding(address)):
+    async with worker(pool, options, HostResolver(lookup=forbidden_addresses, per_domain=64)):
         await until(lambda: ended(db))
+    monkeypatch.undo()
     assert receiver.got == []
-    assert await metric(db, "ains_webhook_attempts_total", "blocked") == 1
+    assert connected == []
+    assert await statuses(db)() == {"failed": len(FORBIDDEN_HOSTS)}
+    rows = await db.fetch("SELECT outcome, count(*) FROM webhook_attempts GROUP BY 1")
+    blocked = {row["outcome"]: row["count"] for row in rows}["blocked"]
+    assert blocked == len(made)
+    # Some spellings are no URL for the client.
+    assert blocked == len(FORBIDDEN_HOSTS) if is_name else blocked >= 40
+
+
+async def test_no_answer_in_time_is_a_timeout(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    assert DeliveryOptions().timeout == 15
+    receiver.hang = True
+    await subscribe(pool, receiver.url)
+    await submit(db)
+    options = DeliveryOptions(allowed=LOOPBACK, delays=(), timeout=0.3, poll_interval=0.02)
+    async with worker(pool, options):
+        await until(lambda: ended(db))
+    row = await db.fetchrow("SELECT outcome, duration_us, error FROM webhook_attempts")
+    assert row is not None
+    assert (row["outcome"], row["error"]) == ("timeout", "no answer within 0.3 s")
+    assert 300_000 <= row["duration_us"] < 1_500_000
+    assert await metric(db, "ains_webhook_attempts_total", "timeout") == 1
+
+
+async def test_events_wait_for_the_first_one_that_is_being_retried(
+    pool: Database, db: asyncpg.Connection, receiver: Receiver
+) -> None:
+    receiver.status = 500
+    await subscribe(pool, receiver.url)
+    await submit(db)
+    await db.execute("UPDATE tasks SET status = 'ASSIGNED', assigned_agent_id = 'b'")
+    await db.execute("UPDATE tasks SET status = 'ACTIVE', started_at = now()")
+    async with worker(pool):
+        await until(attempted(db, 3))
+        receiver.status = 200
+        await until(lambda: ended(db))
+    types = [json.loads(body)["type"] for _, body in receiver.got]
+    assert types[:-2] == ["task.created"] * (len(types) - 2)
+    assert types[-2:] == ["task.assigned", "task.started"]
+    assert len(types) >= 6
 
 
 async def test_redelivery_counts_again_and_stays_balanced(
