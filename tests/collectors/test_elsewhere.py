@@ -8,6 +8,7 @@ import asyncpg
 from collectors.agents import AgentCollector
 from collectors.chains import ChainCollector
 from collectors.connection import pool_maker
+from collectors.queue import QueueCollector
 from collectors.scrape import Scraper
 from collectors.tasks import TaskCollector
 from collectors.webhooks import WebhookCollector
@@ -28,7 +29,13 @@ SELECT 'c', 't', 'x', status, 'a' FROM unnest(ARRAY['PENDING', 'COMPLETED', 'FAI
 async def scraping(dsn: str, *, pooler: bool = False) -> AsyncIterator[Scraper]:
     scraper = Scraper(
         pool_maker(dsn, pooler=pooler),
-        [TaskCollector(), AgentCollector(), ChainCollector(), WebhookCollector()],
+        [
+            TaskCollector(),
+            AgentCollector(),
+            ChainCollector(),
+            WebhookCollector(),
+            QueueCollector(),
+        ],
     )
     try:
         yield scraper
@@ -49,7 +56,7 @@ async def test_role_that_may_only_read_the_metrics_can_scrape(
         await db.execute(statement)
     async with scraping(scraper_url) as theirs:
         found = await scrape(theirs)
-    assert total(found, "ains_scrape_collector_success") == 4
+    assert total(found, "ains_scrape_collector_success") == 5
     assert shown(found) == shown(await scrape(scraper))
 
 
@@ -63,5 +70,5 @@ async def test_pgbouncer_in_transaction_mode_shows_the_same(
     async with pgbouncer(database_url) as dsn, scraping(dsn, pooler=True) as pooled:
         for _ in range(3):
             found = await scrape(pooled)
-            assert total(found, "ains_scrape_collector_success") == 4
+            assert total(found, "ains_scrape_collector_success") == 5
             assert shown(found) == expected

@@ -18,6 +18,7 @@ from collectors.agents import AgentCollector
 from collectors.chains import ChainCollector
 from collectors.connection import pool_maker
 from collectors.ledger import Families
+from collectors.queue import QueueCollector
 from collectors.reader import Reader
 from collectors.scrape import Scraper
 from collectors.tasks import TaskCollector
@@ -64,7 +65,13 @@ async def scraping(
 ) -> AsyncIterator[Scraper]:
     scraper = Scraper(
         pool_maker(dsn),
-        [tasks or TaskCollector(), AgentCollector(), ChainCollector(), WebhookCollector()],
+        [
+            tasks or TaskCollector(),
+            AgentCollector(),
+            ChainCollector(),
+            WebhookCollector(),
+            QueueCollector(),
+        ],
         report=report,
     )
     try:
@@ -271,7 +278,7 @@ async def test_doctor_tells_of_the_replica_and_of_a_role_that_lacks_rights(
     stranger = standby.url("ains", "stranger")
     level, text = await told(stranger)
     assert level == "problem"
-    assert f"Scrapes of {stranger} miss tasks, agents, chains, webhooks: permission" in text
+    assert f"Scrapes of {stranger} miss tasks, agents, chains, webhooks, queue: permission" in text
     done = await asyncio.to_thread(
         ains, "doctor", database_url=primary.url("ains", "reader"), metrics_database_url=stranger
     )

@@ -47,7 +47,7 @@ async def scraping(dsn: str) -> AsyncIterator[Scraper]:
 async def shown(scraper: Scraper) -> Values:
     """One scrape, with the times at which its series began."""
     snapshot = await scraper.scrape()
-    assert [outcome.error for outcome in snapshot.outcomes] == [None] * 4
+    assert [outcome.error for outcome in snapshot.outcomes] == [None] * 5
     found = values(snapshot.metrics(created=True))
     assert_invariants(found)
     return lasting(found)

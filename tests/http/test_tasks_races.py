@@ -138,7 +138,7 @@ async def test_report_that_comes_during_its_timeout_loses(api: TaskApi) -> None:
     status, problem = await report
     assert status == 400
     assert "PENDING" in problem["detail"]
-    assert await api.events(task) == ["created", "assigned", "retried"]
+    assert await api.events(task) == ["created", "assigned", "timed_out", "retried"]
 
 
 async def test_timeout_that_comes_during_a_report_passes_it_over(

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from collectors.exposition import metrics_handler
 from collectors.scrape import Scraper, Snapshot
 
-ALL = {"tasks", "agents", "chains", "webhooks"}
+ALL = {"tasks", "agents", "chains", "webhooks", "queue"}
 """The collectors of the fixture `scraper`."""
 
 
