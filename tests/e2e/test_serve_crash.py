@@ -20,12 +20,29 @@ from tests.support.recount import differences, impossible_histories
 from tests.support.scraped import assert_invariants, assert_monotone, total, values
 from tests.support.serving import Server, ains, serving
 
+FROM_LEDGERS = ("ains_task", "ains_agent_tasks", "ains_chain", "ains_webhook")
+
 
 async def open_tasks(db: asyncpg.Connection) -> int:
     count: int = await db.fetchval(
         "SELECT count(*) FROM tasks WHERE status IN ('PENDING', 'ASSIGNED', 'ACTIVE')"
     )
     return count
+
+
+async def add_chains_and_a_webhook(db: asyncpg.Connection) -> None:
+    """So that the load writes to every ledger; what the webhook is told, nobody takes."""
+    await db.execute(
+        "INSERT INTO webhooks (webhook_id, agent_id, url, host, events, secret)"
+        " VALUES (gen_random_uuid(), 'load-0', 'https://127.0.0.1:1/', '127.0.0.1',"
+        " '{task.created,task.completed,chain.completed}', 's')"
+    )
+    step = '{"task_type": "load", "capability_required": "x"}'
+    await db.execute(
+        "SELECT submit_chain(gen_random_uuid(), 'n', 'load-0', $1::json)"
+        " FROM generate_series(1, 5)",
+        f"[{step}, {step}]",
+    )
 
 
 async def assert_nothing_lost(load: Load, db: asyncpg.Connection) -> None:
@@ -65,12 +82,14 @@ async def test_killed_in_the_middle_of_load_and_started_again(
     async with serving(port=port, database_url=database_url) as server:
         load = Load([server.url])
         async with load.running():
-            await load.until_accepted(150)
+            await load.until_accepted(50)
+            await add_chains_and_a_webhook(db)
+            await load.until_accepted(100)
             before = await server.scrape()
             await server.kill()
             async with serving(port=port, database_url=database_url) as again:
                 after = await again.scrape()
-                kept = {key: n for key, n in before.items() if key[0].startswith("ains_task")}
+                kept = {key: n for key, n in before.items() if key[0].startswith(FROM_LEDGERS)}
                 assert_monotone(kept, after)
                 assert_invariants(after)
                 await load.until_accepted(50)
@@ -79,6 +98,8 @@ async def test_killed_in_the_middle_of_load_and_started_again(
                 found = await again.scrape()
                 assert total(found, "ains_tasks_in_flight") == 0
                 assert total(found, "ains_tasks_completed_total") >= len(load.accepted)
+                assert total(found, "ains_chains_total") >= 5
+                assert total(found, "ains_webhook_attempts_total") > 0
 
 
 @asynccontextmanager

@@ -1,21 +1,25 @@
-"""The ledger counted again from its facts, and what it says about each task."""
+"""The ledgers counted again from their facts, and what it says about each task."""
 
 import asyncpg
 
 _RECOUNT = """
-WITH facts AS MATERIALIZED (
-    SELECT array_agg(ROW (e.*)::public.task_events_open) AS all_of_them FROM public.task_events AS e
-),
-again AS (
+WITH again AS (
     SELECT c.family, c.label_1, c.label_2, c.bucket, sum(c.n) AS n, sum(c.sum_us) AS sum_us
-      FROM facts
-     CROSS JOIN LATERAL metrics.task_contributions(facts.all_of_them) AS c
+      FROM (SELECT * FROM metrics.task_contributions(
+                ARRAY(SELECT ROW (e.*)::public.task_events_open FROM public.task_events AS e))
+             UNION ALL
+            SELECT * FROM metrics.chain_contributions(
+                ARRAY(SELECT ROW (e.*)::public.chain_events_open FROM public.chain_events AS e))
+             UNION ALL
+            SELECT * FROM metrics.webhook_contributions(
+                ARRAY(SELECT ROW (e.*)::public.webhook_events_open FROM public.webhook_events AS e))
+           ) AS c
      GROUP BY 1, 2, 3, 4
 )
 SELECT family, label_1, label_2, bucket, a.n AS again, s.n AS shown
   FROM again AS a
   FULL JOIN metrics.series AS s USING (family, label_1, label_2, bucket)
- WHERE (a.n, a.sum_us) IS DISTINCT FROM (s.n, s.sum_us) AND family LIKE 'ains_task%'
+ WHERE (a.n, a.sum_us) IS DISTINCT FROM (s.n, s.sum_us)
 """
 
 # Every task has entered each status once more than it left it if that is where it is, else equally
