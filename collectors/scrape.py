@@ -79,6 +79,8 @@ class _Flight:
 
     collectors: _Collectors
     deadline: float
+    granted: float = 0.0
+    """The deadline of the limits that the server has last been given."""
     waiting: int = 0
     snapshot: Snapshot | None = None
     failed: dict[str, Outcome] = field(default_factory=dict)
@@ -87,6 +89,16 @@ class _Flight:
     def remaining(self) -> float:
         """Seconds until the most patient of those who wait gives up."""
         return self.deadline - perf_counter()
+
+    def grant(self) -> float:
+        """`remaining`, for limits that the server is given."""
+        self.granted = self.deadline
+        return self.remaining()
+
+    def is_hasty(self, error: Exception) -> bool:
+        """Whether ``error`` comes of limits given before somebody with more time came on board."""
+        late = getattr(error, "sqlstate", None) in _OUT_OF_TIME
+        return late and self.deadline > self.granted + _MORE_TIME
 
     def so_far(self) -> Snapshot:
         """The answer of the collectors that are done, for whoever can't wait for the others."""
@@ -219,7 +231,7 @@ class Scraper:
 
     async def _read(self, flight: _Flight) -> Snapshot:
         flight.snapshot = None
-        async with self._connections.snapshot(flight.remaining) as connection:
+        async with self._connections.snapshot(flight.grant) as connection:
             while True:
                 flight.snapshot = snapshot = Snapshot(
                     True, collectors=flight.collectors, memories=self._memories, report=self._report
@@ -228,29 +240,26 @@ class Scraper:
                     return snapshot
                 # A collector has failed, and the transaction with it: the others in another one,
                 # or all, when somebody with more time has come on board.
-                await begin(connection, flight.remaining(), again=True)
+                await begin(connection, flight.grant(), again=True)
 
     async def _collect(
         self, flight: _Flight, snapshot: Snapshot, connection: asyncpg.Connection
     ) -> bool:
         """Run the collectors that haven't failed; False when the transaction has ended by that."""
         reader, begun = Reader(connection, self._ledger, Pauses()), perf_counter()
-        deadline = flight.deadline
         for collector in flight.collectors:
             outcome = flight.failed.get(collector.name)
             if outcome is None:
                 outcome, started = Outcome(collector.name), perf_counter()
                 guarded = started - begun > _WORTH_GUARDING
                 if guarded:
-                    deadline = flight.deadline
-                    limits = time_limits(flight.remaining())
+                    limits = time_limits(flight.grant())
                     await connection.execute(f"SAVEPOINT collector; {limits}")
                 try:
                     snapshot.built[collector.name] = collector.build(await collector.fetch(reader))
                 except Exception as error:  # noqa: BLE001 - reported; the others are served
-                    sqlstate = getattr(error, "sqlstate", None)
-                    if sqlstate in _OUT_OF_TIME and flight.deadline > deadline + _MORE_TIME:
-                        return False  # its limits were those of someone hastier
+                    if flight.is_hasty(error):
+                        return False
                     self._note_failure(collector.name, outcome, error, connection)
                     if not guarded:
                         flight.failed[collector.name] = outcome
