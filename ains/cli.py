@@ -41,6 +41,14 @@ _database_url = click.option(
 _DAYS = click.IntRange(0, 36_500)
 
 
+def _scraped(database_url: str | None) -> Settings:
+    """Settings of a command that scrapes: the database it is told wins over the replica's too."""
+    settings = Settings.load(database_url=database_url)
+    if database_url is None:
+        return settings
+    return settings.model_copy(update={"metrics_database_url": None})
+
+
 @click.group(cls=_Ains, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ains")
 def main() -> None:
@@ -106,7 +114,7 @@ def metrics(
     context.obj = database_url
     if context.invoked_subcommand is not None:
         return
-    settings = Settings.load(database_url=database_url)
+    settings = _scraped(database_url)
     from ains.commands.metrics import run
 
     sys.exit(asyncio.run(run(settings, names, openmetrics=openmetrics)))
@@ -123,7 +131,7 @@ def metrics_verify(of_group: str | None, database_url: str | None, as_json: bool
     snapshot; only reads, also at a standby. Ends with 0 when all agree, 1 when something differs,
     2 when it could not be verified.
     """
-    settings = Settings.load(database_url=database_url or of_group)
+    settings = _scraped(database_url or of_group)
     from ains.commands.metrics_verify import run
 
     sys.exit(asyncio.run(run(settings, as_json=as_json)))
@@ -142,7 +150,7 @@ def metrics_explain(
     What it counts, its labels, its view and the SQL of it, the tables and functions behind it, and
     how its view and a scrape are executed just now: the plans, with the time that they took.
     """
-    settings = Settings.load(database_url=database_url or of_group)
+    settings = _scraped(database_url or of_group)
     from ains.commands.metrics_explain import run
 
     sys.exit(asyncio.run(run(settings, name, as_json=as_json)))

@@ -72,6 +72,16 @@ def test_verify_ends_with_2_when_it_cannot_know() -> None:
     assert "s3cr3t" not in done.stdout + done.stderr
 
 
+async def test_database_that_a_command_is_told_wins_over_that_of_the_environment(
+    some: None, database_url: str
+) -> None:
+    for command in (["verify"], ["explain", "ains_tasks_created_total"], []):
+        told = ains("metrics", *command, "--database-url", database_url, metrics_database_url=AWAY)
+        assert (told.returncode, told.stderr) == (0, ""), told
+        not_told = ains("metrics", *command, database_url=database_url, metrics_database_url=AWAY)
+        assert not_told.returncode > 0
+
+
 async def test_verify_ends_with_2_without_a_schema(databases: Databases) -> None:
     async with databases.clone(empty=True) as empty:
         done = ains("metrics", "verify", database_url=empty)
