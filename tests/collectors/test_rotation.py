@@ -55,8 +55,23 @@ async def test_older_snapshot_gets_an_error_and_no_wrong_number(
                 async with other.transaction():
                     await other.fetchval(CREATED)
             with pytest.raises(asyncpg.SerializationError):
-                await other.fetch("SELECT * FROM metrics.ledger_state")
+                async with other.transaction():
+                    await other.fetch("SELECT * FROM metrics.ledger_state")
+            for ledger in ("task", "chain", "webhook"):
+                with pytest.raises(asyncpg.SerializationError):
+                    async with other.transaction():
+                        await other.fetch(f"SELECT * FROM {ledger}_events")
         assert await other.fetchval(CREATED) == 3
+
+
+async def test_history_can_be_read_by_who_may_read_nothing_else(db: asyncpg.Connection) -> None:
+    await add_tasks(db, 3)
+    async with db.transaction():
+        await db.execute("""
+            CREATE ROLE historian; GRANT SELECT ON task_events TO historian; SET ROLE historian
+        """)
+        assert await db.fetchval("SELECT count(*) FROM task_events") == 3
+        await db.execute("RESET ROLE; DROP OWNED BY historian; DROP ROLE historian")
 
 
 async def test_reader_of_the_ledger_is_not_disturbed(

@@ -6,18 +6,42 @@ COMMENT ON VIEW metrics.rotation_state IS 'How often metrics.rotate() has emptie
 COMMENT ON COLUMN metrics.rotation_state.seen IS 'As of this snapshot.';
 COMMENT ON COLUMN metrics.rotation_state.happened IS 'Until now, whatever the snapshot.';
 
-CREATE FUNCTION metrics.is_current_snapshot() RETURNS boolean
+CREATE FUNCTION metrics.require_rotations(happened bigint, seen bigint) RETURNS boolean
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 BEGIN
-    IF (SELECT r.happened > r.seen FROM metrics.rotation_state AS r) THEN
+    IF happened > seen THEN
         RAISE EXCEPTION 'an open part of the ledger was emptied since this transaction took its snapshot'
             USING ERRCODE = 'serialization_failure',
                   HINT = 'Begin the transaction again. See metrics.rotate().';
     END IF;
     RETURN true;
 END $$;
+COMMENT ON FUNCTION metrics.require_rotations(bigint, bigint) IS
+    'True when a snapshot has seen all rotations that happened, see metrics.rotation_state; else an error. Reads nothing, so that whoever may read a view needs no other right.';
+
+CREATE FUNCTION metrics.is_current_snapshot() RETURNS boolean
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (SELECT metrics.require_rotations(r.happened, r.seen) FROM metrics.rotation_state AS r);
+END $$;
 COMMENT ON FUNCTION metrics.is_current_snapshot() IS
     'TRUNCATE empties a table for older snapshots too, which would then see facts neither open nor in the totals. True when this can''t have happened, else an error.';
+
+CREATE OR REPLACE VIEW public.task_events AS
+    SELECT * FROM public.task_events_open
+     WHERE (SELECT metrics.require_rotations(r.happened, r.seen) FROM metrics.rotation_state AS r)
+    UNION ALL
+    SELECT * FROM public.task_events_closed;
+CREATE OR REPLACE VIEW public.chain_events AS
+    SELECT * FROM public.chain_events_open
+     WHERE (SELECT metrics.require_rotations(r.happened, r.seen) FROM metrics.rotation_state AS r)
+    UNION ALL
+    SELECT * FROM public.chain_events_closed;
+CREATE OR REPLACE VIEW public.webhook_events AS
+    SELECT * FROM public.webhook_events_open
+     WHERE (SELECT metrics.require_rotations(r.happened, r.seen) FROM metrics.rotation_state AS r)
+    UNION ALL
+    SELECT * FROM public.webhook_events_closed;
 
 CREATE VIEW metrics.task_tail AS
     SELECT c.* FROM metrics.task_contributions((SELECT array_agg(o) FROM public.task_events_open AS o)) AS c
