@@ -246,8 +246,10 @@ async def test_second_folder_leaves_the_work_to_the_first(
 
 async def test_key_of_a_task_cannot_change(db: asyncpg.Connection) -> None:
     await new_task(db)
-    with pytest.raises(asyncpg.RestrictViolationError, match="cannot be changed"):
-        await db.execute("UPDATE tasks SET task_id = gen_random_uuid()")
+    for change in ("task_id = gen_random_uuid()", "task_type = 'other'", "client_id = 'other'"):
+        with pytest.raises(asyncpg.RestrictViolationError, match="cannot be changed"):
+            await db.execute(f"UPDATE tasks SET {change}")
+    await db.execute("UPDATE tasks SET task_type = task_type, client_id = client_id")
 
 
 async def test_update_of_ten_thousand_rows_is_not_quadratic(db: asyncpg.Connection) -> None:

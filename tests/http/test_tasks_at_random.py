@@ -35,6 +35,7 @@ AT_RANDOM = settings(
 async def api(service_url: str) -> AsyncIterator[TaskApi]:
     async with task_api(service_url) as running:
         await running.agent("a1")
+        await running.agent("c1", tags=["none"])
         yield await running.agent("a2", tags=["sum"])
 
 
@@ -91,9 +92,8 @@ async def test_every_transition_is_one_of_the_state_machine(api: TaskApi) -> Non
         if routed:
             task = (await api.submit(max_retries=retries))["task_id"]
         else:
-            body = task_body(max_retries=retries, client_id="a1")
+            body = task_body(max_retries=retries, client_id="c1")
             task = (await api.ok("POST", "/aitp/tasks", body))["task_id"]
-            await api.db.execute("UPDATE tasks SET client_id = 'c1'")
         for step in steps:
             await take(api, task, step)
         rows = await api.db.fetch(

@@ -84,17 +84,17 @@ COMMENT ON COLUMN public.tasks.deadline_at IS 'When the current attempt times ou
 COMMENT ON COLUMN public.tasks.completed_at IS 'When it ended, however it ended.';
 COMMENT ON COLUMN public.tasks.expires_at IS 'If it is still PENDING then, it fails with expired.';
 
--- The ledger tells a change from a new task by the key.
+-- The ledger tells a change from a new task by the key, and has counted it under its type and client.
 CREATE FUNCTION public.tasks_refuse_new_key() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'task_id of task % cannot be changed', OLD.task_id
+    RAISE EXCEPTION 'task_id, client_id and task_type of task % cannot be changed', OLD.task_id
         USING ERRCODE = 'restrict_violation', HINT = 'Insert a new task instead.';
 END $$;
-COMMENT ON FUNCTION public.tasks_refuse_new_key() IS 'Refuses to change the key of a task.';
+COMMENT ON FUNCTION public.tasks_refuse_new_key() IS 'Refuses to change the key of a task, its type or its client.';
 
-CREATE TRIGGER tasks_refuse_new_key BEFORE UPDATE OF task_id ON public.tasks
-    FOR EACH ROW WHEN (OLD.task_id IS DISTINCT FROM NEW.task_id)
+CREATE TRIGGER tasks_refuse_new_key BEFORE UPDATE OF task_id, client_id, task_type ON public.tasks
+    FOR EACH ROW WHEN ((OLD.task_id, OLD.client_id, OLD.task_type) IS DISTINCT FROM (NEW.task_id, NEW.client_id, NEW.task_type))
     EXECUTE FUNCTION public.tasks_refuse_new_key();
 
 CREATE FUNCTION public.retry_delay(policy text, retry integer) RETURNS interval
