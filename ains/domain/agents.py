@@ -31,6 +31,7 @@ MAX_TEXT: Final = 65_536
 
 _EXACT: Final = 2**53  # larger ones may have digits that nobody sent
 _UNREACHABLE: Final = frozenset({".", "..", "leaderboard"})
+_MERGED: Final = "other"
 
 
 class AgentStatus(StrEnum):
@@ -67,13 +68,15 @@ class SearchOrder(StrEnum):
     LATENCY = "latency"  # of the fastest matching capability
 
 
-def _reachable(agent_id: str) -> str:
+def _nameable(agent_id: str) -> str:
+    if agent_id == _MERGED:
+        raise ValueError(f"an agent can't be called {agent_id!r}: metrics merge agents under it")
     if agent_id in _UNREACHABLE:
         raise ValueError(f"an agent can't be called {agent_id!r}: no path could name it")
     return agent_id
 
 
-AgentId = Annotated[str, length(64, 1), AfterValidator(_reachable)]
+AgentId = Annotated[str, length(64, 1), AfterValidator(_nameable)]
 Hex = Annotated[str, length(8192), Field(description="Hexadecimal.")]
 Text = Annotated[str, length(MAX_TEXT)]
 Tag = Annotated[str, length(255, 1)]

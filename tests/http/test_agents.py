@@ -49,7 +49,7 @@ async def test_agent_that_signed_its_registration_is_verified(api: AgentApi) -> 
     body = signed("ünï", "http://x/?a=b")
     assert (await api.ok("POST", "/ains/agents", body))["verified"] is True
     assert (await api.ok("GET", "/ains/agents/%C3%BCn%C3%AF"))["verified"] is True
-    other = body | {"agent_id": "other"}
+    other = body | {"agent_id": "another"}
     assert (await api.ok("POST", "/ains/agents", other))["verified"] is False
 
 
@@ -97,6 +97,7 @@ async def test_wrong_type_or_length_is_a_422(api: AgentApi) -> None:
         ("agent_id", ""),
         ("agent_id", "x" * 65),
         ("agent_id", "leaderboard"),
+        ("agent_id", "other"),
         ("agent_id", ".."),
         ("agent_id", 7),
         ("agent_id", None),

@@ -43,7 +43,7 @@ async def test_submitted_task_is_assigned_in_the_same_call(api: TaskApi) -> None
 
 async def test_task_that_nobody_can_do_waits_and_wakes_the_dispatcher(api: TaskApi) -> None:
     await api.agent("busy", status="BUSY")
-    await api.agent("other", tags=["mul"])
+    await api.agent("another", tags=["mul"])
     await api.agent("silent")
     await api.heartbeat("silent", age=61)
     task = await api.submit()
