@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from math import fsum, isclose
 from typing import TYPE_CHECKING, Final
 
 from collectors.verify.report import Difference
@@ -33,8 +34,15 @@ _TASKS: Final = """
 SELECT status, priority, is_blocked, task_type, client_id, coalesce(assigned_agent_id, ''), count(*)
   FROM public.tasks GROUP BY 1, 2, 3, 4, 5, 6
 """
+_OLDEST: Final = """
+SELECT extract(epoch FROM created_at)::double precision FROM public.tasks
+ WHERE status = 'PENDING' AND NOT is_blocked AND coalesce(next_retry_at, '-infinity') <= now()
+ ORDER BY 1 LIMIT 1
+"""
 _AGENTS: Final = """
-SELECT agent_id, status, total_tasks_completed, total_tasks_failed FROM public.agents
+SELECT agent_id, status, total_tasks_completed, total_tasks_failed, display_name, trust_score,
+       coalesce(last_heartbeat > now() - agent_ttl, false)
+  FROM public.agents CROSS JOIN metrics.settings
 """
 _CHAINS: Final = "SELECT status, count(*) FROM public.task_chains GROUP BY 1"
 _STEPS: Final = "SELECT status, count(*) FROM public.chain_steps GROUP BY 1"
@@ -47,7 +55,12 @@ SELECT d.event_type, a.outcome, count(*)
  GROUP BY 1, 2
 """
 
-_Counts = dict[tuple[str, ...], int]
+_ALIVE: Final = ("AVAILABLE", "BUSY")
+_TRUST: Final = "ains_agent_trust_score"
+_OLDEST_PENDING: Final = "ains_task_oldest_pending_timestamp_seconds"
+_MEAN: Final = 1e-9  # by which means differ that were added up in another order
+
+_Counts = dict[tuple[str, ...], float]
 
 
 class _Rows:
@@ -58,7 +71,7 @@ class _Rows:
         self.equal: dict[str, _Counts] = {}
         self.least: dict[str, _Counts] = {}
 
-    def equals(self, family: str, n: int, *labels: str) -> None:
+    def equals(self, family: str, n: float, *labels: str) -> None:
         counts = self.equal.setdefault(family, {})
         counts[labels] = counts.get(labels, 0) + n
 
@@ -93,6 +106,9 @@ async def against_tables(
 async def _tasks(reader: Reader, rows: _Rows) -> None:
     for family in ("ains_tasks_in_queue", "ains_tasks_in_flight", "ains_tasks_blocked"):
         rows.equal[family] = {}
+    rows.equal[_OLDEST_PENDING] = {}
+    for (oldest,) in await reader.fetch(_OLDEST):
+        rows.equals(_OLDEST_PENDING, oldest)
     async for portion in reader.portions(_TASKS):
         for status, priority, is_blocked, task_type, client, agent, n in portion:
             kind = rows.labels("task_type", task_type)
@@ -111,14 +127,23 @@ async def _tasks(reader: Reader, rows: _Rows) -> None:
 
 
 async def _agents(reader: Reader, rows: _Rows) -> None:
-    rows.equal |= {"ains_agents_total": {(): 0}, "ains_agents_by_status": {}}
+    rows.equal |= {"ains_agents_total": {(): 0}, "ains_agents_by_status": {}, _TRUST: {}}
+    rows.equal["ains_agents_active"] = {(): 0}
+    merged: list[float] = []
     async for portion in reader.portions(_AGENTS):
-        for agent, status, completed, failed in portion:
+        for agent, status, completed, failed, name, trust, heard in portion:
             rows.equals("ains_agents_total", 1)
             rows.equals("ains_agents_by_status", 1, status)
+            rows.equals("ains_agents_active", int(heard and status in _ALIVE))
             shown_as = rows.labels("agent_id", agent)
+            if shown_as == agent:
+                rows.equals(_TRUST, trust, agent, name)
+            else:
+                merged.append(trust)
             rows.proves("ains_agent_tasks_completed_total", completed, shown_as)
             rows.proves("ains_agent_tasks_failed_total", failed, shown_as)
+    if merged:
+        rows.equals(_TRUST, fsum(merged) / len(merged), "other", "other")
 
 
 async def _chains(reader: Reader, rows: _Rows) -> None:
@@ -148,7 +173,7 @@ def _different(
         for labels in sorted({*counts, *values}):
             expected = counts.get(labels, 0)
             found = values[labels].counts[0] if labels in values else 0
-            if expected != found:
+            if not isclose(expected, found, rel_tol=_MEAN if name == _TRUST else 0):
                 yield _difference(families[name], labels, f"{expected}", found)
 
 

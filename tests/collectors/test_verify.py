@@ -228,6 +228,46 @@ DAMAGE = {
         "state",
         "ains_tasks_in_queue",
     ),
+    "views that call everybody alive": (
+        (
+            "CREATE OR REPLACE VIEW metrics.agent_counts AS SELECT s.status, s.agents,"
+            " s.agents + 1 AS active FROM (SELECT 'BUSY'::text AS status, count(*) AS agents"
+            " FROM agents) AS s"
+        ),
+        "state",
+        "ains_agents_active",
+    ),
+    "view of another trust": (
+        (
+            "CREATE OR REPLACE VIEW metrics.ains_agent_trust_score AS SELECT a.agent_id::text,"
+            " a.display_name::text, a.trust_score::double precision + 0.1 AS value"
+            " FROM agents AS a"
+        ),
+        "state",
+        "ains_agent_trust_score",
+    ),
+    "view of another task": (
+        (
+            "CREATE OR REPLACE VIEW metrics.ains_task_oldest_pending_timestamp_seconds AS"
+            " SELECT 0::double precision AS value"
+        ),
+        "state",
+        "ains_task_oldest_pending_timestamp_seconds",
+    ),
+    "series without open facts": (
+        (
+            "INSERT INTO tasks (client_id, task_type, capability_required) VALUES ('c', 't', 'x');"
+            "CREATE OR REPLACE VIEW metrics.series AS SELECT family, label_1, label_2, bucket, n,"
+            " sum_us, first_at FROM metrics.totals"
+        ),
+        "series",
+        "ains_tasks_created_total",
+    ),
+    "total that no scrape reads": (
+        "UPDATE metrics.totals SET generation = -9 WHERE family = 'ains_tasks_created_total'",
+        "scrape",
+        "ains_tasks_created_total",
+    ),
     "wrong view": (
         (
             "CREATE OR REPLACE VIEW metrics.ains_tasks_cancelled_total AS"
