@@ -34,7 +34,8 @@ _ADVICE: Final[Mapping[str, str]] = {
     "metrics.fold() did.",
     "definition": "A function metrics.…_contributions() isn't the one of this version's migration.",
     "series": "metrics.series isn't the view of this version's migration.",
-    "scrape": "What is served isn't what the database has; restart the process, and report it.",
+    "scrape": "The collectors make something else of what the database has; are its schema and "
+    "this AINS of the same version?",
     "view": "A family's view isn't the one of this version's migration.",
     "state": "Rows changed without their triggers (session_replication_role, DISABLE TRIGGER, a "
     "restore of some tables only), or the totals were changed.",
