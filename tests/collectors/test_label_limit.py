@@ -1,5 +1,6 @@
 """An open label shows no more values than it may, and those it has shown for ever."""
 
+import asyncio
 from time import perf_counter
 
 import asyncpg
@@ -12,7 +13,7 @@ from ains.workers.maintenance import LabelWatch
 from collectors.scrape import Scraper
 from collectors.verify import verify
 from tests.support.rows import add_agent, add_task
-from tests.support.scraped import Values, scrape, total
+from tests.support.scraped import Values, assert_monotone, scrape, total
 
 CREATED = "ains_tasks_created_total"
 
@@ -205,3 +206,38 @@ async def test_log_names_label_and_families_once(database_url: str, db: asyncpg.
     assert said["task_type"]["log_level"] == "warning"
     assert {CREATED, "ains_task_duration_seconds"} <= set(said["task_type"]["families"])
     assert said["client_id"]["families"] == [CREATED]
+
+
+async def test_no_counter_goes_down_while_labels_close_beside_writers(
+    database_url: str, db: asyncpg.Connection, scraper: Scraper
+) -> None:
+    await limit(db, 20)
+    stopping = False
+
+    async def write(name: str) -> int:
+        connection, written = await asyncpg.connect(database_url), 0
+        while not stopping:
+            kind = f"{name}-{written}"
+            await add_task(connection, task_type=kind, client_id=kind)
+            written += 1
+        await connection.close()
+        return written
+
+    writers = [asyncio.create_task(write(name)) for name in ("a", "b")]
+    before: Values = {}
+    shown: list[int] = []
+    async with asyncio.timeout(30):
+        while len(shown) < 20:
+            await due(db)
+            await fold(db)
+            found = await scrape(scraper)
+            assert_monotone(before, found)
+            before = found
+            if merged(found, "task_type"):
+                shown.append(len(types(found)))
+    stopping = True
+    written = sum(await asyncio.gather(*writers))
+    found = await scrape(scraper)
+    assert total(found, CREATED) == written
+    assert len(types(found)) == shown[0] == shown[-1] >= 20
+    assert (await verify(db, database_collectors())).differences == []
