@@ -17,6 +17,7 @@ from collectors.reader import Reader
 from collectors.scrape import Scraper
 from collectors.tasks import TaskCollector
 from tests.support.databases import eventually
+from tests.support.rows import add_task
 from tests.support.scraped import assert_invariants, scrape, total, values
 from tests.support.scraping import client_of
 
@@ -300,3 +301,20 @@ def test_description_has_every_family() -> None:
     names = {metric.name for metric in scraper.describe()}
     assert {"ains_tasks_created", "ains_task_duration_seconds", "ains_up"} <= names
     assert values(scraper.describe()) == {}
+
+
+async def test_open_facts_are_counted_of_all_ledgers(
+    scraper: Scraper, db: asyncpg.Connection
+) -> None:
+    name = ("ains_scrape_ledger_open_events", ())
+    await db.execute("SELECT metrics.fold()")
+    assert (await scrape(scraper))[name] == 0
+    for _ in range(3):
+        await add_task(db)
+    await db.execute(
+        "INSERT INTO task_chains (chain_id, name, client_id, total_steps)"
+        " VALUES (gen_random_uuid(), 'n', 'c', 1)"
+    )
+    assert (await scrape(scraper))[name] == 4
+    await db.execute("SELECT metrics.fold()")
+    assert (await scrape(scraper))[name] == 0

@@ -14,7 +14,7 @@ from collectors.connection import pool_maker
 from collectors.scrape import Scraper
 from collectors.verify import Difference, verify
 from tests.support.cluster import Cluster, cluster, standby_of
-from tests.support.databases import as_user
+from tests.support.databases import as_user, with_database
 from tests.support.history import add_history
 from tests.support.load import Load
 from tests.support.recount import impossible_histories
@@ -139,6 +139,52 @@ async def test_dump_restores_every_counter_into_a_fresh_server(
                 assert response.status == 200
             found = await server.scrape()
             assert total(found, "ains_tasks_created_total", task_type="new") == 1
+
+
+async def test_dumps_beside_writers_folds_and_rotations_are_whole() -> None:
+    async with cluster() as server:
+        await upgrade(server.dsn)
+        await grant_roles(server.dsn)
+        stopping = False
+        rotations = 0
+
+        async def write() -> None:
+            async with connected(server.dsn) as db:
+                while not stopping:
+                    await db.execute(
+                        "INSERT INTO tasks (client_id, task_type, capability_required)"
+                        " SELECT 'c', 't', 'x' FROM generate_series(1, 5)"
+                    )
+
+        async def keep_up() -> None:
+            nonlocal rotations
+            async with connected(server.dsn) as db:
+                while not stopping:
+                    await fold(db)
+                    rotations += await db.fetchval("SELECT metrics.rotate()")
+                    await asyncio.sleep(0.001)
+
+        others = [asyncio.create_task(work()) for work in (write, write, keep_up)]
+        dumps = []
+        for _ in range(4):
+            before = rotations
+            async with asyncio.timeout(20):
+                while rotations == before:
+                    await asyncio.sleep(0.01)
+            dumps.append(
+                await asyncio.to_thread(server.run, "pg_dump", "--format=custom", server.dsn)
+            )
+        stopping = True
+        await asyncio.gather(*others)
+        counted = []
+        for number, dump in enumerate(dumps):
+            await server.execute(f"CREATE DATABASE restored_{number}", database="postgres")
+            dsn = with_database(server.dsn, f"restored_{number}")
+            server.run("pg_restore", "--exit-on-error", f"--dbname={dsn}", given=dump)
+            async with connected(dsn) as db:
+                counted.append(await count(db, "tasks"))
+                assert await wrong(db) == []
+        assert sorted(set(counted)) == counted, "each has more than the one before"
 
 
 async def test_another_role_can_own_what_is_restored() -> None:
