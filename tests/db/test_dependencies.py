@@ -15,6 +15,7 @@ from ains.db.pool import Database, Statements
 from ains.domain.ids import uuid7
 from ains.domain.tasks import SubmitTask
 from ains.errors import NotFound
+from tests.support.rows import add_task
 from tests.support.waiting import until_blocked
 
 _TTL = timedelta(seconds=60)
@@ -481,6 +482,29 @@ async def test_end_of_a_task_nobody_waits_for_does_not_look_at_those_who_wait(
             for _ in range(5):
                 await end(db, "COMPLETED", others.pop())
             assert await db.fetchval(reads) == 0
+
+
+async def test_dependencies_that_come_at_once_are_not_looked_for_in_whole_indexes(
+    db: asyncpg.Connection,
+) -> None:
+    """A plan that was made when the table was known to be empty has to do for ten thousand rows."""
+    await db.execute("ANALYZE")
+    for _ in range(10):
+        await add_task(db)
+    await db.execute(
+        "WITH made AS (INSERT INTO tasks (client_id, task_type, capability_required, is_blocked)"
+        " SELECT 'c', 't', 'x', true FROM generate_series(0, 10000) RETURNING task_id),"
+        " root AS (SELECT task_id FROM made LIMIT 1)"
+        " INSERT INTO task_dependencies (task_id, depends_on)"
+        " SELECT m.task_id, r.task_id FROM made AS m, root AS r WHERE m.task_id <> r.task_id"
+    )
+    await db.execute("SELECT pg_stat_force_next_flush()")
+    for table, lookups in (("task_dependencies", 4), ("tasks", 20)):
+        blocks = await db.fetchval(
+            "SELECT idx_blks_hit + idx_blks_read FROM pg_statio_user_tables WHERE relname = $1",
+            table,
+        )
+        assert blocks < 10_000 * 3 * lookups, table
 
 
 async def test_crowd_that_creates_and_ends_leaves_nobody_behind(

@@ -172,9 +172,12 @@ class _Run:
 
     async def cease(self) -> None:
         """Nobody looks, and nobody keeps the database up."""
-        for task in self.background:
-            task.cancel()
-        await asyncio.wait(self.background)
+        working = set(self.background)
+        while working:
+            # Again: where a wait ends at the same moment, a cancellation can get lost.
+            for task in working:
+                task.cancel()
+            _, working = await asyncio.wait(working, timeout=1)
 
     async def conclude(self, verdict: Verdict) -> None:
         """What do the records say, and what verification, before and after the last fold?"""
