@@ -14,7 +14,7 @@ from ains.http import keys
 from ains.http.docs import docs_routes
 from ains.http.drain import say_goodbye
 from ains.http.handler import add_routes
-from ains.http.middleware import request_log
+from ains.http.middleware import request_log, tell_of_changes
 from ains.http.problems import problems
 from ains.http.routes import (
     agents,
@@ -40,6 +40,7 @@ from collectors.http import HttpMetrics
 __all__ = ["API", "build_app"]
 
 _QUIET = ("/health", "/health/live", "/health/ready", "/health/startup", "/metrics")
+_DELIVERED = ("/ains/task", "/aitp/task")  # what happens to these, webhooks are told
 API = (
     agents,
     trust,
@@ -105,6 +106,7 @@ def build_app(settings: Settings) -> web.Application:
             request_log(enabled=settings.access_log, quiet=_QUIET),
             say_goodbye(state),
             problems(),
+            tell_of_changes(background.changed, of=_DELIVERED),
         ),
     )
     return app

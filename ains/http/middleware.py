@@ -1,4 +1,4 @@
-"""Request ids and the access log.
+"""Request ids, the access log, and word of what requests have changed.
 
 A `Wrapper` stands where others have an aiohttp middleware: `ains.http.handler.add_routes` puts it
 around each route once, at the start. aiohttp's own middlewares cost every request 4 µs before they
@@ -8,7 +8,7 @@ do anything (12 % of a small one), and look up what is known here beforehand: th
 import itertools
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from logging import DEBUG, INFO
 from secrets import token_hex
 from typing import Final
@@ -20,7 +20,7 @@ from ains.http.handler import Wrapper
 from ains.http.problems import CLIENT_GONE
 from ains.logs import get_logger, request_id
 
-__all__ = ["REQUEST_ID", "request_log"]
+__all__ = ["REQUEST_ID", "request_log", "tell_of_changes"]
 
 REQUEST_ID: Final = "X-Request-ID"
 _SANE = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}", re.ASCII)
@@ -73,5 +73,26 @@ def request_log(*, enabled: bool = True, quiet: Collection[str] = ()) -> Wrapper
                     )
 
         return named
+
+    return wrap
+
+
+def tell_of_changes(tell: Callable[[], None], of: tuple[str, ...]) -> Wrapper:
+    """Return the wrapper that calls ``tell`` after each request that may have changed something.
+
+    ``of`` are the beginnings of the endpoints whose changes are told of.
+    """
+
+    def wrap(handler: Handler, method: str, endpoint: str) -> Handler:
+        if method in {"GET", "HEAD", "*"} or not endpoint.startswith(of):
+            return handler
+
+        async def telling(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            finally:
+                tell()
+
+        return telling
 
     return wrap

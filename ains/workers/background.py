@@ -17,10 +17,10 @@ from ains.workers.dispatcher import Dispatcher
 from ains.workers.listener import Listener
 from ains.workers.maintenance import Compactor, Folder, LabelWatch
 from ains.workers.retention import Retention
-from ains.workers.runner import Worker, Workers
+from ains.workers.runner import Step, Worker, Workers
 from ains.workers.startup import Startup
 from ains.workers.sweeper import Sweeper
-from ains.workers.wakeup import Announcer, Wakeup
+from ains.workers.wakeup import Announcer, Throttle, Wakeup
 from ains.workers.webhooks import DeliveryOptions, WebhookSender
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Background"]
 
 _FIRST_TRY_SECONDS: Final = 15.0
+_DELIVERY_PAUSE: Final = 0.1
 
 log = get_logger(__name__)
 
@@ -57,27 +58,36 @@ class Background:
         self._sender: WebhookSender | None = None
         self.wake: Callable[[], None]
         """There may be work for a dispatcher: ours, or that of another process."""
+        self.changed: Callable[[], None]
+        """A task has changed, so there may be something to deliver: by us or another process."""
         if settings.workers:
+            wakeup = Wakeup()
+            self._sender = WebhookSender(database, _delivery_options(settings), wake=wakeup)
+            # A round looks for what is due, in vain most of the time: not one after each request.
+            self.changed = changed = Throttle(wakeup, _DELIVERY_PAUSE)
             dispatcher = Dispatcher(database, ttl, settings.dispatch_interval)
-            workers = [Worker("dispatcher", dispatcher.step)]
-            self.wake = workers[0].wakeup
+            workers = [Worker("dispatcher", _then(dispatcher.step, changed))]
+            self.wake = wake = workers[0].wakeup
             sweeper = Sweeper(database, ttl, settings.sweep_interval, self.wake)
             folder = Folder(database, settings.fold_interval)
             retention = Retention(database, settings.retention)
-            wakeup = Wakeup()
-            self._sender = WebhookSender(database, _delivery_options(settings), wake=wakeup)
             workers += [
-                Worker("sweeper", sweeper.step),
+                Worker("sweeper", _then(sweeper.step, changed)),
                 Worker("folder", folder.step),
                 Worker("compactor", Compactor(database).step),
                 Worker("labels", LabelWatch(database).step),
                 Worker("webhooks", self._sender.step, wakeup),
                 Worker("retention", retention.step),
             ]
-            self._listener = listener = Listener(dsn, self.wake, pooler=pooler)
+
+            def hear() -> None:
+                wake()
+                changed()
+
+            self._listener = listener = Listener(dsn, hear, pooler=pooler)
             state.notifications = lambda: listener.state
         else:
-            self.wake = self._announcer = Announcer(database)
+            self.wake = self.changed = self._announcer = Announcer(database)
         self._workers = Workers(workers)
         self._startup = Startup(dsn, database, shared, state, self._workers.start)
         state.workers = lambda: [_report(worker) for worker in self._workers]
@@ -117,6 +127,17 @@ class Background:
         await self._workers.stop(grace)
         if self._sender is not None:
             await self._sender.close()
+
+
+def _then(step: Step, tell: Callable[[], None]) -> Step:
+    """The step, and word of it to another worker."""
+
+    async def both() -> float:
+        pause = await step()
+        tell()
+        return pause
+
+    return both
 
 
 def _delivery_options(settings: Settings) -> DeliveryOptions:

@@ -17,9 +17,11 @@ from ains.errors import AinsError
 from ains.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ains.db.pool import Database
 
-__all__ = ["Announcer", "Wakeup"]
+__all__ = ["Announcer", "Throttle", "Wakeup"]
 
 _PAUSE: Final = 0.05
 
@@ -48,6 +50,30 @@ class Wakeup:
         with suppress(TimeoutError):
             async with deadline(seconds):
                 await self._event.wait()
+
+
+class Throttle:
+    """Passes the first call on at once, and those of the next moment together at its end."""
+
+    def __init__(self, wake: Callable[[], None], pause: float) -> None:
+        """``pause`` is in seconds."""
+        self._wake = wake
+        self._pause = pause
+        self._resting = False
+        self._called = False
+
+    def __call__(self) -> None:
+        """Cheap, and never waits."""
+        self._called = True
+        if not self._resting:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        self._resting = self._called
+        if self._called:
+            self._called = False
+            self._wake()
+            asyncio.get_running_loop().call_later(self._pause, self._pass_on)
 
 
 class Announcer:

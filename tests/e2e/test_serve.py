@@ -280,3 +280,29 @@ async def test_detail_tells_of_everything(database_url: str, db: asyncpg.Connect
         assert detail["webhooks"] == {"deliveries_pending": 0}
         names = {worker["name"] for worker in detail["dispatcher"]["workers"]}
         assert names >= {"dispatcher", "sweeper", "folder"}
+
+
+async def test_what_changes_a_task_wakes_who_delivers(
+    database_url: str, db: asyncpg.Connection
+) -> None:
+    """Not only the workers that look for themselves, and those look seldom here."""
+    async with serving(
+        database_url=database_url, ready=True, dispatch_interval="60", sweep_interval="60"
+    ) as server:
+
+        async def rounds() -> int:
+            async with server.http.get(f"{server.url}/health/detail") as response:
+                workers = (await response.json())["dispatcher"]["workers"]
+            found: int = {worker["name"]: worker["rounds"] for worker in workers}["webhooks"]
+            return found
+
+        async with server.http.post(f"{server.url}/ains/tasks", json=TASK) as response:
+            task = (await response.json())["task_id"]
+        before, started = await rounds(), monotonic()
+        for priority in (1, 2, 3, 4) * 5:
+            change = f"{server.url}/aitp/tasks/{task}/priority?client_id=a&new_priority={priority}"
+            async with server.http.put(change) as response:
+                assert response.status == 200, await response.text()
+            await asyncio.sleep(0.15)
+        by_itself = (monotonic() - started) / 0.5 + 1
+        assert await rounds() - before > by_itself + 8

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from ains.errors import DatabaseUnavailable
 from ains.workers.runner import Worker, Workers
-from ains.workers.wakeup import Wakeup
+from ains.workers.wakeup import Throttle, Wakeup
 from tests.support.databases import eventually
 
 
@@ -49,6 +49,21 @@ async def test_call_ends_the_sleep() -> None:
 async def test_sleep_ends_by_itself() -> None:
     async with asyncio.timeout(1):
         await Wakeup().sleep(0.01)
+
+
+async def test_throttle_passes_on_the_first_call_at_once_and_the_next_ones_together() -> None:
+    calls: list[None] = []
+    throttle = Throttle(lambda: calls.append(None), 0.05)
+    throttle()
+    assert len(calls) == 1
+    for _ in range(100):
+        throttle()
+    assert len(calls) == 1
+    await until(lambda: len(calls) == 2)
+    await asyncio.sleep(0.2)
+    assert len(calls) == 2
+    throttle()
+    assert len(calls) == 3
 
 
 async def test_worker_runs_again_after_the_pause_it_asked_for() -> None:
