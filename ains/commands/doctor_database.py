@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from asyncio import sleep
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Final
@@ -167,7 +167,7 @@ async def _old_transactions(database: Database) -> list[Finding]:
     old = await diagnosis.old_transactions(database, _OLD)
     if any(t.seconds is None for t in old):
         # Of unknown age: whoever is still there has more than a moment.
-        await asyncio.sleep(_SECOND_LOOK)
+        await sleep(_SECOND_LOOK)
         again = {(t.who, t.horizon) for t in await diagnosis.old_transactions(database, _OLD)}
         old = [t for t in old if t.seconds is not None or (t.who, t.horizon) in again]
     found = []
