@@ -20,8 +20,10 @@ from benchmarks.write_path.workload import AGENTS, CLIENTS, SCRIPTS, VARIANTS, f
 
 _LEGEND = f"""\
 pgbench, {{clients}} clients, prepared statements, {{rounds}} rounds of {{seconds}} s in which the
-variants take turns; medians, and medians of the ratios within a round. A lifecycle is four
-transactions: INSERT, ASSIGNED, ACTIVE, COMPLETED. *The ledger* is its triggers without what
+variants take turns; medians, and medians of the ratios within a round. The *service's* lifecycle is
+what it sends for POST /ains/tasks, which routes the task at once, and for an agent's reports of
+ACTIVE and COMPLETED; the other one is four of the simplest statements that do: INSERT, ASSIGNED,
+ACTIVE, COMPLETED. *The ledger* is its triggers without what
 follows from a fact; *everything* adds trust ({AGENTS} agents), webhooks (of 10 of {CLIENTS}
 clients), dependents and chains (looked for, none there). CPU is processor time of the whole of
 PostgreSQL; folding is the worker's and not part of it."""
@@ -110,7 +112,7 @@ async def _run(arguments: argparse.Namespace) -> str:
             key = await prepare(urls[variant], variant)
         scripts = {name: place / name for name in names}
         for name, script in scripts.items():
-            script.write_text(SCRIPTS[name].format(key=key))
+            script.write_text(SCRIPTS[name].replace("{key}", key))
         for number in range(arguments.rounds):
             print(f"round {number + 1} of {arguments.rounds}", flush=True)
             for name, script in scripts.items():

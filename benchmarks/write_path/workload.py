@@ -5,7 +5,8 @@ from typing import Final
 
 import asyncpg
 
-from benchmarks.support.database import add_agents
+from ains.db.sql import load
+from benchmarks.support.database import CAPABILITY, add_agents
 
 __all__ = ["AGENTS", "CLIENTS", "SCRIPTS", "VARIANTS", "fold", "prepare", "reset"]
 
@@ -19,7 +20,7 @@ _INSERT: Final = f"""\
 \\set type random(1, 20)
 INSERT INTO tasks (task_id, client_id, task_type, capability_required, input_data) \
 VALUES ({{key}}(), 'bench-agent-' || :client::integer, 'type-' || :type::integer, 'benchmark', \
-'{{{{"text": "what there is to do"}}}}') RETURNING task_id \\gset
+'{{"text": "what there is to do"}}') RETURNING task_id \\gset
 """
 _CHANGES: Final = """\
 UPDATE tasks SET status = 'ASSIGNED', assigned_agent_id = 'bench-agent-' || :agent::integer, \
@@ -29,11 +30,44 @@ WHERE task_id = :task_id::uuid AND status = 'PENDING';
 UPDATE tasks SET status = 'ACTIVE', started_at = now(), \
 deadline_at = now() + make_interval(secs => timeout_seconds), updated_at = now() \
 WHERE task_id = :task_id::uuid AND status = 'ASSIGNED';
-UPDATE tasks SET status = 'COMPLETED', result_data = '{{"text": "what came of it"}}', \
+UPDATE tasks SET status = 'COMPLETED', result_data = '{"text": "what came of it"}', \
 failure_reason = NULL, deadline_at = NULL, completed_at = now(), updated_at = now() \
 WHERE task_id = :task_id::uuid AND status = 'ACTIVE';
 """
-SCRIPTS: Final = {"lifecycle": _INSERT + _CHANGES, "INSERT": _INSERT}
+
+
+def _service(name: str, *arguments: str) -> str:
+    """The service's own statement, its parameters replaced, in one line."""
+    text = load("tasks")[name].text
+    for number, argument in reversed([*enumerate(arguments, 1)]):
+        text = text.replace(f"${number}", argument)
+    return " ".join(text.split())
+
+
+# What POST /ains/tasks, an agent's reports of ACTIVE and of COMPLETED send.
+_DATA: Final = """'{"text": "what there is to do"}'::json"""
+_SUBMIT: Final = _service(
+    "submit",
+    "{key}()",
+    "'bench-agent-' || :client::integer",
+    "'type-' || :type::integer",
+    f"'{CAPABILITY}'",
+    _DATA,
+    *("5", "300", "3", "'exponential'", "'round_robin'", "interval '1 day'"),
+)
+_REPORTED: Final = (":task_id::uuid", ":assigned_agent_id::text")
+_SERVICE: Final = f"""\
+\\set client random(1, {CLIENTS})
+\\set type random(1, 20)
+{_SUBMIT} \\gset
+{_service("start", *_REPORTED)};
+{_service("complete", *_REPORTED, _DATA, "NULL::text")};
+"""
+SCRIPTS: Final = {
+    "the service's lifecycle": _SERVICE,
+    "lifecycle": _INSERT + _CHANGES,
+    "INSERT": _INSERT,
+}
 """By name; ``{key}`` stands for the function that makes a key."""
 
 _WEBHOOKS: Final = """
