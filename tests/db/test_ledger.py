@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from ains.domain.states import TRANSITIONS, TaskStatus
+from tests.support.rows import add_task
 
 Series = Mapping[tuple[str, str, str], int]
 
@@ -285,3 +286,13 @@ async def test_everything_is_commented(db: asyncpg.Connection) -> None:
         """
     )
     assert [row["name"] for row in silent] == []
+
+
+@pytest.mark.parametrize("status", ["ASSIGNED", "ACTIVE"])
+async def test_task_in_flight_has_an_agent(db: asyncpg.Connection, status: str) -> None:
+    with pytest.raises(asyncpg.CheckViolationError, match="has no agent"):
+        await add_task(db, status=status)
+    task = await add_task(db, status=status, assigned_agent_id="a")
+    with pytest.raises(asyncpg.CheckViolationError, match="has no agent"):
+        await db.execute("UPDATE tasks SET assigned_agent_id = NULL WHERE task_id = $1", task)
+    assert await db.fetchval("SELECT assigned_agent_id FROM tasks") == "a"

@@ -29,9 +29,7 @@ CREATE TABLE public.tasks (
     started_at           timestamptz,
     deadline_at          timestamptz,
     completed_at         timestamptz,
-    expires_at           timestamptz,
-    CONSTRAINT tasks_in_flight_has_agent
-        CHECK (assigned_agent_id IS NOT NULL OR status NOT IN ('ASSIGNED', 'ACTIVE'))
+    expires_at           timestamptz
 ) WITH (fillfactor = 85);
 
 -- Lists, newest first: one index for each filter the API offers. With the status in second place, a list
@@ -66,7 +64,7 @@ COMMENT ON COLUMN public.tasks.retry_policy IS 'Delay before retry n: exponentia
 COMMENT ON COLUMN public.tasks.max_retries IS 'How often a failed attempt may be repeated.';
 COMMENT ON COLUMN public.tasks.retry_count IS 'How often it has been repeated.';
 COMMENT ON COLUMN public.tasks.timeout_seconds IS 'Seconds that one attempt may take.';
-COMMENT ON COLUMN public.tasks.assigned_agent_id IS 'The agent that has it (ASSIGNED, ACTIVE) or ended it.';
+COMMENT ON COLUMN public.tasks.assigned_agent_id IS 'The agent that has it (ASSIGNED, ACTIVE: tasks_ledger() refuses a task without one) or ended it.';
 COMMENT ON COLUMN public.tasks.last_agent_id IS 'The agent of the latest attempt, kept when the task goes back to the queue.';
 COMMENT ON COLUMN public.tasks.failure_reason IS 'Code of the latest failure: agent_error, timeout, expired, agent_lost, dependency_failed, or a code of the agent''s own; NULL while an attempt runs. FAILED without one counts as unknown.';
 COMMENT ON COLUMN public.tasks.error_message IS 'What the agent wrote about the latest failure; free text.';

@@ -100,103 +100,111 @@ $$;
 COMMENT ON FUNCTION public.microseconds(interval) IS
     'Length in whole microseconds, never negative (a clock may have jumped), 0 when unknown. Sums of integers never shrink, sums of floats may.';
 
-CREATE FUNCTION public.write_task_fact(
-    event text, task public.tasks, agent text, reason text, retry integer, from_status text, to_status text,
-    from_priority smallint, blocked_change integer, duration_us bigint, queue_us bigint
-) RETURNS boolean
-LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO public.task_events_open
-        (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
-         from_priority, to_priority, blocked_change, duration_us, queue_us)
-    VALUES (clock_timestamp(), event, task.task_id, task.task_type, task.client_id, agent, reason, retry, from_status, to_status,
-            from_priority, task.priority, blocked_change, duration_us, queue_us);
-    RETURN public.task_consequences(event, task, from_status, to_status, agent, reason, duration_us);
-END $$;
-COMMENT ON FUNCTION public.write_task_fact IS
-    'Writes one fact to the task ledger, in the words of task_events, and sees to what follows from it. Returns true: a result that is assigned costs a tenth of a PERFORM.';
-
 -- THE definition of the facts of a change. A task always enters through PENDING, and leaves an end state
 -- through PENDING: a row inserted as COMPLETED is created and then completed, one updated from COMPLETED to
 -- FAILED is reopened and then failed. So every sum over the ledger balances, whatever somebody writes.
 --
 -- Whoever writes pays for this. Hence a trigger for each row (to set up a join of transition tables takes longer
--- than all of it), no WHEN (it is parsed again at each UPDATE), and few expressions for common transitions.
+-- than all of it), no WHEN (it is parsed again at each UPDATE), one INSERT, which no row is passed to, and few
+-- expressions for common transitions.
 CREATE FUNCTION public.tasks_ledger() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
-    from_status text := OLD.status; -- NULL for a new task
-    event       text;
-    reason      text;
-    duration_us bigint;
-    queue_us    bigint;
-    done        boolean;
+    from_status    text := OLD.status; -- NULL for a new task
+    to_status      text := NEW.status;
+    from_priority  smallint := OLD.priority;
+    event          text;
+    agent          text;
+    reason         text := '';
+    retry          integer := 0;
+    blocked_change integer;
+    duration_us    bigint;
+    queue_us       bigint;
+    done           boolean;
 BEGIN
-    IF from_status = NEW.status THEN
-        IF from_status = 'PENDING' AND (OLD.priority <> NEW.priority OR OLD.is_blocked <> NEW.is_blocked) THEN
-            event := CASE WHEN OLD.is_blocked = NEW.is_blocked THEN 'reprioritised' WHEN NEW.is_blocked THEN 'blocked' ELSE 'unblocked' END;
-            done := public.write_task_fact(
-                event, NEW, coalesce(NEW.assigned_agent_id, OLD.assigned_agent_id, NEW.last_agent_id, ''), '',
-                CASE WHEN NEW.retry_count > OLD.retry_count THEN NEW.retry_count ELSE 0 END,
-                'PENDING', 'PENDING', OLD.priority, NEW.is_blocked::integer - OLD.is_blocked::integer, NULL, NULL);
-        END IF;
-        RETURN NULL;
-    ELSIF (from_status IN ('PENDING', 'ASSIGNED', 'ACTIVE')) IS NOT TRUE THEN
-        IF from_status IS NULL THEN
-            done := public.write_task_fact(
-                'created', NEW, '', '', 0, '', 'PENDING', NEW.priority, NEW.is_blocked::integer, NULL, NULL);
-        ELSE
-            done := public.write_task_fact(
-                'reopened', NEW, coalesce(NEW.assigned_agent_id, OLD.assigned_agent_id, NEW.last_agent_id, ''), '',
-                CASE WHEN NEW.retry_count > OLD.retry_count THEN NEW.retry_count ELSE 0 END,
-                from_status, 'PENDING', OLD.priority, NEW.is_blocked::integer, NULL, NULL);
-        END IF;
-        IF NEW.status = 'PENDING' THEN
-            RETURN NULL;
-        END IF;
-        from_status := 'PENDING';
+    IF NEW.assigned_agent_id IS NULL AND to_status IN ('ASSIGNED', 'ACTIVE') THEN
+        -- No CHECK: its text is parsed again by each statement, half as long as all of this takes.
+        RAISE EXCEPTION 'task % is % and has no agent', NEW.task_id, to_status
+            USING ERRCODE = 'check_violation', HINT = 'Set assigned_agent_id.';
     END IF;
-    IF NEW.status = 'ASSIGNED' THEN
-        event := 'assigned';
-        IF from_status = 'PENDING' THEN
-            queue_us := public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at);
-        END IF;
-    ELSIF NEW.status = 'ACTIVE' THEN
-        event := 'started';
-    ELSIF NEW.status = 'COMPLETED' THEN
-        event := 'completed';
-        duration_us := public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at);
-    ELSIF NEW.status = 'CANCELLED' THEN
-        event := 'cancelled';
-    ELSIF NEW.status = 'FAILED' THEN
-        event := 'failed';
-        IF NEW.started_at IS NOT NULL THEN
-            duration_us := public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at);
-        END IF;
-        -- The reason of an earlier attempt is none of a task that fails in the queue.
-        reason := CASE WHEN OLD.status = 'PENDING' AND NEW.failure_reason = OLD.failure_reason THEN 'unknown'
-                       ELSE coalesce(NEW.failure_reason, 'unknown') END;
-    ELSIF NEW.retry_count > OLD.retry_count THEN
-        event := 'retried';
-        reason := coalesce(NEW.failure_reason, 'unknown');
+    IF from_status IS NULL THEN
+        event := 'created';
+        agent := '';
+        from_status := '';
+        to_status := 'PENDING';
+        from_priority := NEW.priority;
+        blocked_change := NEW.is_blocked::integer;
     ELSE
-        event := 'requeued';
+        IF from_status = to_status THEN
+            IF from_status <> 'PENDING' OR OLD.priority = NEW.priority AND OLD.is_blocked = NEW.is_blocked THEN
+                RETURN NULL;
+            END IF;
+            event := CASE WHEN OLD.is_blocked = NEW.is_blocked THEN 'reprioritised' WHEN NEW.is_blocked THEN 'blocked' ELSE 'unblocked' END;
+        ELSIF from_status NOT IN ('PENDING', 'ASSIGNED', 'ACTIVE') THEN
+            event := 'reopened';
+            to_status := 'PENDING';
+        END IF;
+        agent := coalesce(NEW.assigned_agent_id, OLD.assigned_agent_id, NEW.last_agent_id, '');
+        blocked_change := (to_status = 'PENDING' AND NEW.is_blocked)::integer - (from_status = 'PENDING' AND OLD.is_blocked)::integer;
+        IF to_status = 'PENDING' AND NEW.retry_count > OLD.retry_count THEN
+            retry := NEW.retry_count;
+        END IF;
     END IF;
-    -- Told by the deadline, since an agent may report this reason too. Not by write_task_fact(): nothing follows from it.
-    IF reason = 'timeout' AND from_status <> 'PENDING' AND OLD.deadline_at <= now() THEN
+    LOOP
+        IF event IS NOT NULL THEN
+            NULL; -- it is PENDING now, whatever it was and will be
+        ELSIF to_status = 'ASSIGNED' THEN
+            event := 'assigned';
+            IF from_status = 'PENDING' THEN
+                queue_us := public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at);
+            END IF;
+        ELSIF to_status = 'ACTIVE' THEN
+            event := 'started';
+        ELSIF to_status = 'COMPLETED' THEN
+            event := 'completed';
+            duration_us := public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at);
+        ELSIF to_status = 'CANCELLED' THEN
+            event := 'cancelled';
+        ELSE
+            IF to_status = 'FAILED' THEN
+                event := 'failed';
+                IF NEW.started_at IS NOT NULL THEN
+                    duration_us := public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at);
+                END IF;
+                -- The reason of an earlier attempt is none of a task that fails in the queue.
+                reason := CASE WHEN OLD.status = 'PENDING' AND NEW.failure_reason = OLD.failure_reason THEN 'unknown'
+                               ELSE coalesce(NEW.failure_reason, 'unknown') END;
+            ELSIF retry > 0 THEN
+                event := 'retried';
+                reason := coalesce(NEW.failure_reason, 'unknown');
+            ELSE
+                event := 'requeued';
+            END IF;
+            -- Told by the deadline, since an agent may report this reason too. Nothing follows from it.
+            IF reason = 'timeout' AND from_status <> 'PENDING' AND OLD.deadline_at <= now() THEN
+                INSERT INTO public.task_events_open
+                    (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
+                     from_priority, to_priority, blocked_change)
+                VALUES (clock_timestamp(), 'timed_out', NEW.task_id, NEW.task_type, NEW.client_id, OLD.assigned_agent_id, reason, 0,
+                        from_status, from_status, OLD.priority, OLD.priority, 0);
+            END IF;
+        END IF;
         INSERT INTO public.task_events_open
             (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
-             from_priority, to_priority, blocked_change)
-        VALUES (clock_timestamp(), 'timed_out', NEW.task_id, NEW.task_type, NEW.client_id, OLD.assigned_agent_id, reason, 0,
-                from_status, from_status, OLD.priority, OLD.priority, 0);
-    END IF;
-    done := public.write_task_fact(
-        event, NEW, coalesce(NEW.assigned_agent_id, OLD.assigned_agent_id, NEW.last_agent_id, ''), coalesce(reason, ''),
-        CASE event WHEN 'retried' THEN NEW.retry_count ELSE 0 END, from_status, NEW.status,
-        CASE from_status WHEN OLD.status THEN OLD.priority ELSE NEW.priority END,
-        (NEW.status = 'PENDING' AND NEW.is_blocked)::integer
-            - (from_status = 'PENDING' AND CASE OLD.status WHEN 'PENDING' THEN OLD.is_blocked ELSE NEW.is_blocked END)::integer,
-        duration_us, queue_us);
+             from_priority, to_priority, blocked_change, duration_us, queue_us)
+        VALUES (clock_timestamp(), event, NEW.task_id, NEW.task_type, NEW.client_id, agent, reason, retry, from_status, to_status,
+                from_priority, NEW.priority, blocked_change, duration_us, queue_us);
+        -- A result that is assigned costs a tenth of a PERFORM.
+        done := public.task_consequences(event, NEW, from_status, to_status, agent, reason, duration_us);
+        EXIT WHEN to_status = NEW.status;
+        event := NULL;
+        agent := coalesce(NEW.assigned_agent_id, OLD.assigned_agent_id, NEW.last_agent_id, '');
+        retry := 0;
+        from_status := to_status;
+        to_status := NEW.status;
+        from_priority := NEW.priority;
+        blocked_change := -NEW.is_blocked::integer;
+    END LOOP;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION public.tasks_ledger() IS
@@ -205,12 +213,16 @@ COMMENT ON FUNCTION public.tasks_ledger() IS
 CREATE FUNCTION public.tasks_ledger_delete() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
-    done boolean;
+    agent text := coalesce(OLD.assigned_agent_id, OLD.last_agent_id, '');
+    done  boolean;
 BEGIN
     IF OLD.status IN ('PENDING', 'ASSIGNED', 'ACTIVE') THEN
-        done := public.write_task_fact(
-            'cancelled', OLD, coalesce(OLD.assigned_agent_id, OLD.last_agent_id, ''), 'deleted', 0, OLD.status, 'CANCELLED',
-            OLD.priority, -(OLD.status = 'PENDING' AND OLD.is_blocked)::integer, NULL, NULL);
+        INSERT INTO public.task_events_open
+            (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
+             from_priority, to_priority, blocked_change)
+        VALUES (clock_timestamp(), 'cancelled', OLD.task_id, OLD.task_type, OLD.client_id, agent, 'deleted', 0, OLD.status, 'CANCELLED',
+                OLD.priority, OLD.priority, -(OLD.status = 'PENDING' AND OLD.is_blocked)::integer);
+        done := public.task_consequences('cancelled', OLD, OLD.status, 'CANCELLED', agent, 'deleted', NULL);
     END IF;
     RETURN NULL;
 END $$;

@@ -50,16 +50,28 @@ DECLARE
     awaited boolean;
     chained boolean;
 BEGIN
-    IF to_status = 'PENDING' AND event NOT IN ('created', 'reopened') THEN
+    IF event = 'created' THEN
+        -- Nobody can wait for it yet.
+        IF EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = task.client_id AND w.active) THEN
+            PERFORM public.deliver_task_event(event, task, to_status, agent, reason);
+        END IF;
+        RETURN true;
+    ELSIF to_status = 'PENDING' AND event <> 'reopened' THEN
         RETURN true;
     END IF;
-    IF agent <> '' AND event IN ('completed', 'failed') THEN
-        PERFORM public.apply_trust(event, task, from_status, agent, reason, duration_us);
+    IF to_status IN ('ASSIGNED', 'ACTIVE') THEN
+        SELECT EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = task.client_id AND w.active), false,
+               EXISTS (SELECT FROM public.chain_steps AS s WHERE s.task_id = task.task_id)
+          INTO heard, awaited, chained;
+    ELSE
+        IF agent <> '' AND event IN ('completed', 'failed') THEN
+            PERFORM public.apply_trust(event, task, from_status, agent, reason, duration_us);
+        END IF;
+        SELECT EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = task.client_id AND w.active),
+               EXISTS (SELECT FROM public.task_dependencies AS d WHERE d.depends_on = task.task_id),
+               EXISTS (SELECT FROM public.chain_steps AS s WHERE s.task_id = task.task_id)
+          INTO heard, awaited, chained;
     END IF;
-    SELECT EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = task.client_id AND w.active),
-           EXISTS (SELECT FROM public.task_dependencies AS d WHERE d.depends_on = task.task_id),
-           EXISTS (SELECT FROM public.chain_steps AS s WHERE s.task_id = task.task_id)
-      INTO heard, awaited, chained;
     -- Before what follows from it, which tells of events of its own: a task has completed when the next begins.
     IF heard THEN
         PERFORM public.deliver_task_event(event, task, to_status, agent, reason);
@@ -73,4 +85,4 @@ BEGIN
     RETURN true;
 END $$;
 COMMENT ON FUNCTION public.task_consequences IS
-    'Everything that follows from a fact of the task ledger, called by write_task_fact() in the same transaction.';
+    'Everything that follows from a fact of the task ledger, called by tasks_ledger() in the same transaction.';
