@@ -77,7 +77,7 @@ INSERT INTO task_events_open
      from_priority, to_priority, blocked_change, duration_us, queue_us)
 SELECT f.at, f.event, p.task_id, p.task_type, p.client_id,
        CASE WHEN f.event = 'created' THEN '' ELSE coalesce(p.agent_id, '') END,
-       CASE WHEN f.event = 'failed' THEN p.reason ELSE '' END, 0,
+       CASE WHEN f.event IN ('timed_out', 'failed') THEN p.reason ELSE '' END, 0,
        f.from_status, f.to_status, p.priority, p.priority, 0,
        CASE WHEN f.event IN ('completed', 'failed') THEN p.duration_us END,
        CASE WHEN f.event = 'assigned' THEN p.queue_us END
@@ -86,6 +86,7 @@ SELECT f.at, f.event, p.task_id, p.task_type, p.client_id,
        ('created', p.created_at, '', 'PENDING'),
        ('assigned', p.assigned_at, 'PENDING', 'ASSIGNED'),
        ('started', p.started_at, 'ASSIGNED', 'ACTIVE'),
+       ('timed_out', CASE p.reason WHEN 'timeout' THEN p.completed_at END, 'ACTIVE', 'ACTIVE'),
        (lower(p.status), p.completed_at,
         CASE WHEN p.status = 'CANCELLED' THEN 'PENDING' ELSE 'ACTIVE' END, p.status)
        ) AS f (event, at, from_status, to_status)

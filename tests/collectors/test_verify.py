@@ -329,7 +329,10 @@ async def test_finds_a_fold_that_leaves_one_contribution_out(db: asyncpg.Connect
 @pytest.mark.parametrize(
     ("change", "family"),
     [
-        (("WHERE e.event = 'cancelled'", "WHERE e.reason = ''"), "ains_tasks_cancelled_total"),
+        (
+            ("CASE r.event WHEN 'cancelled'", "CASE r.event WHEN 'reopened'"),
+            "ains_tasks_cancelled_total",
+        ),
         (("width_bucket(value_us - 1", "width_bucket(value_us"), "ains_chain_duration_seconds"),
     ],
     ids=["wrong event", "bounds left out of their buckets"],

@@ -70,6 +70,15 @@ SET jit = off SET plan_cache_mode = force_generic_plan AS $$
                                       WHERE v.label = 'failure_reason' AND v.value = f.reason AND v.shown)
                     THEN 'other' ELSE f.reason END AS reason
           FROM unnest(facts) AS f CROSS JOIN guard AS g
+    ),
+    -- What few facts say is looked for in few rows, and what all of them say in one row for each kind of transition.
+    rare AS MATERIALIZED (
+        SELECT e.event, e.at, e.task_type, e.agent_id, e.reason, e.retry
+          FROM e WHERE e.event IN ('failed', 'cancelled', 'reopened', 'timed_out') OR e.retry > 0
+    ),
+    moves AS MATERIALIZED (
+        SELECT e.from_status, e.to_status, e.from_priority, e.to_priority, e.blocked_change, count(*) AS n, min(e.at) AS at
+          FROM e GROUP BY 1, 2, 3, 4, 5
     )
     SELECT 'ains_tasks_created_total', e.task_type, e.client_id, 0, count(*), 0::bigint, min(e.at), NULL::uuid, NULL::bigint, NULL::timestamptz
       FROM e WHERE e.event = 'created' GROUP BY 2, 3
@@ -77,23 +86,18 @@ SET jit = off SET plan_cache_mode = force_generic_plan AS $$
     SELECT 'ains_tasks_completed_total', e.task_type, e.agent_id, 0, count(*), 0, min(e.at), NULL, NULL, NULL
       FROM e WHERE e.event = 'completed' GROUP BY 2, 3
     UNION ALL
-    SELECT 'ains_tasks_failed_total', e.task_type, e.reason, 0, count(*), 0, min(e.at), NULL, NULL, NULL
-      FROM e WHERE e.event = 'failed' GROUP BY 2, 3
+    SELECT 'ains_tasks_failed_total', r.task_type, r.reason, 0, count(*), 0, min(r.at), NULL, NULL, NULL
+      FROM rare AS r WHERE r.event = 'failed' GROUP BY 2, 3
     UNION ALL
-    SELECT 'ains_agent_tasks_failed_total', e.agent_id, '', 0, count(*), 0, min(e.at), NULL, NULL, NULL
-      FROM e WHERE e.event = 'failed' AND e.agent_id <> '' GROUP BY 2
+    SELECT 'ains_agent_tasks_failed_total', r.agent_id, '', 0, count(*), 0, min(r.at), NULL, NULL, NULL
+      FROM rare AS r WHERE r.event = 'failed' AND r.agent_id <> '' GROUP BY 2
     UNION ALL
-    SELECT 'ains_tasks_cancelled_total', e.task_type, '', 0, count(*), 0, min(e.at), NULL, NULL, NULL
-      FROM e WHERE e.event = 'cancelled' GROUP BY 2
+    SELECT CASE r.event WHEN 'cancelled' THEN 'ains_tasks_cancelled_total' WHEN 'reopened' THEN 'ains_tasks_reopened_total'
+                        ELSE 'ains_task_timeouts_total' END, r.task_type, '', 0, count(*), 0, min(r.at), NULL, NULL, NULL
+      FROM rare AS r WHERE r.event IN ('cancelled', 'reopened', 'timed_out') GROUP BY r.event, 2
     UNION ALL
-    SELECT 'ains_tasks_reopened_total', e.task_type, '', 0, count(*), 0, min(e.at), NULL, NULL, NULL
-      FROM e WHERE e.event = 'reopened' GROUP BY 2
-    UNION ALL
-    SELECT 'ains_task_retries_total', e.task_type, e.retry::text, 0, count(*), 0, min(e.at), NULL, NULL, NULL
-      FROM e WHERE e.retry > 0 GROUP BY 2, 3
-    UNION ALL
-    SELECT 'ains_task_timeouts_total', e.task_type, '', 0, count(*), 0, min(e.at), NULL, NULL, NULL
-      FROM e WHERE e.event = 'timed_out' GROUP BY 2
+    SELECT 'ains_task_retries_total', r.task_type, r.retry::text, 0, count(*), 0, min(r.at), NULL, NULL, NULL
+      FROM rare AS r WHERE r.retry > 0 GROUP BY 2, 3
     UNION ALL
     SELECT 'ains_task_duration_seconds', e.task_type, e.to_status,
            metrics.bucket('ains_task_duration_seconds', e.duration_us), count(*), sum(e.duration_us)::bigint, min(e.at),
@@ -106,19 +110,19 @@ SET jit = off SET plan_cache_mode = force_generic_plan AS $$
       FROM e WHERE e.queue_us IS NOT NULL GROUP BY 2, 4
     UNION ALL
     SELECT 'ains_tasks_in_queue', q.priority::text, '', 0, sum(q.change)::bigint, 0, min(q.at), NULL, NULL, NULL
-      FROM (SELECT e.to_priority, 1, e.at FROM e WHERE e.to_status = 'PENDING'
+      FROM (SELECT m.to_priority, m.n, m.at FROM moves AS m WHERE m.to_status = 'PENDING'
             UNION ALL
-            SELECT e.from_priority, -1, e.at FROM e WHERE e.from_status = 'PENDING') AS q (priority, change, at)
+            SELECT m.from_priority, -m.n, m.at FROM moves AS m WHERE m.from_status = 'PENDING') AS q (priority, change, at)
      GROUP BY 2
     UNION ALL
     SELECT 'ains_tasks_in_flight', f.status, '', 0, sum(f.change)::bigint, 0, min(f.at), NULL, NULL, NULL
-      FROM (SELECT e.to_status, 1, e.at FROM e WHERE e.to_status IN ('ASSIGNED', 'ACTIVE')
+      FROM (SELECT m.to_status, m.n, m.at FROM moves AS m WHERE m.to_status IN ('ASSIGNED', 'ACTIVE')
             UNION ALL
-            SELECT e.from_status, -1, e.at FROM e WHERE e.from_status IN ('ASSIGNED', 'ACTIVE')) AS f (status, change, at)
+            SELECT m.from_status, -m.n, m.at FROM moves AS m WHERE m.from_status IN ('ASSIGNED', 'ACTIVE')) AS f (status, change, at)
      GROUP BY 2
     UNION ALL
-    SELECT 'ains_tasks_blocked', '', '', 0, sum(e.blocked_change)::bigint, 0, min(e.at), NULL, NULL, NULL
-      FROM e WHERE e.blocked_change <> 0 HAVING count(*) > 0
+    SELECT 'ains_tasks_blocked', '', '', 0, sum(m.blocked_change * m.n)::bigint, 0, min(m.at), NULL, NULL, NULL
+      FROM moves AS m WHERE m.blocked_change <> 0 HAVING count(*) > 0
 $$;
 COMMENT ON FUNCTION metrics.task_contributions(public.task_events_open[]) IS
     'What these facts add to every task family: THE definition, used by fold, scrape, views and verification. Gauges of the queue are sums of +1 and -1.';
