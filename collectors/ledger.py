@@ -152,44 +152,73 @@ class Ledger:
 async def _merged(base: Families, rows: AsyncIterator[list[Row]], *, replace: bool) -> Families:
     """A copy of ``base`` in which these buckets were replaced, or added to."""
     touched: dict[str, dict[Labels, Cell]] = {}
+    opened: dict[tuple[str, Labels], _OpenCell] = {}
     async for portion in rows:
         for family, label_1, label_2, bucket, n, sum_us, first, task, seconds, at in portion:
             series = touched.get(family)
             if series is None:
                 series = touched[family] = dict(base.get(family, ()))
             labels = (label_1, label_2)
-            cell = series.get(labels)
-            if cell is None and bucket == 0 and task is None:
-                series[labels] = ((n,), (sum_us,), first, ())
-                continue
+            histogram = opened.get((family, labels))
+            if histogram is None:
+                cell = series.get(labels)
+                if task is None and bucket == 0 and (cell is None or len(cell[0]) == 1):
+                    series[labels] = _scalar(cell, n, sum_us, first, replace)
+                    continue
+                histogram = opened[family, labels] = _OpenCell(cell or ((), (), first, ()))
             exemplar = None if task is None else (str(task), seconds, at)
-            series[labels] = _with_bucket(cell, bucket, n, sum_us, first, exemplar, replace)
+            histogram.put(bucket, n, sum_us, first, exemplar, replace)
+    for (family, labels), histogram in opened.items():
+        touched[family][labels] = histogram.closed()
     return {**base, **touched}
 
 
-def _with_bucket(
-    cell: Cell | None,
-    bucket: int,
-    n: int,
-    sum_us: int,
-    first: float,
-    exemplar: Exemplar | None,
-    replace: bool,
-) -> Cell:
-    counts, sums, earliest, exemplars = cell or ((), (), first, ())
-    if bucket < len(counts):
-        if not replace:
-            n, sum_us = n + counts[bucket], sum_us + sums[bucket]
-        after = bucket + 1
-        counts = (*counts[:bucket], n, *counts[after:])
-        sums = (*sums[:bucket], sum_us, *sums[after:])
-    else:
-        gap = (0,) * (bucket - len(counts))
-        counts, sums = (*counts, *gap, n), (*sums, *gap, sum_us)
-    if exemplar is not None:
-        missing = (None,) * (bucket - len(exemplars))
-        exemplars = (*exemplars[:bucket], *missing, exemplar, *exemplars[bucket + 1 :])
-    return counts, sums, min(earliest, first), exemplars
+def _scalar(cell: Cell | None, n: int, sum_us: int, first: float, replace: bool) -> Cell:
+    """What is no histogram, or not known to be one yet."""
+    if cell is None:
+        return (n,), (sum_us,), first, ()
+    (count,), (total,), earliest, exemplars = cell
+    if replace:
+        return (n,), (sum_us,), min(earliest, first), exemplars
+    return (n + count,), (total + sum_us,), min(earliest, first), exemplars
+
+
+class _OpenCell:
+    """A cell while buckets are put into it, one after the other."""
+
+    __slots__ = ("counts", "exemplars", "first", "sums")
+
+    def __init__(self, cell: Cell) -> None:
+        counts, sums, self.first, exemplars = cell
+        self.counts, self.sums, self.exemplars = [*counts], [*sums], [*exemplars]
+
+    def put(
+        self,
+        bucket: int,
+        n: int,
+        sum_us: int,
+        first: float,
+        exemplar: Exemplar | None,
+        replace: bool,
+    ) -> None:
+        counts, sums = self.counts, self.sums
+        self.first = min(self.first, first)
+        while len(counts) <= bucket:
+            counts.append(0)
+            sums.append(0)
+        if replace:
+            counts[bucket], sums[bucket] = n, sum_us
+        else:
+            counts[bucket] += n
+            sums[bucket] += sum_us
+        if exemplar is not None:
+            exemplars = self.exemplars
+            while len(exemplars) <= bucket:
+                exemplars.append(None)
+            exemplars[bucket] = exemplar
+
+    def closed(self) -> Cell:
+        return tuple(self.counts), tuple(self.sums), self.first, tuple(self.exemplars)
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Background"]
 
 _FIRST_TRY_SECONDS: Final = 15.0
-_DELIVERY_PAUSE: Final = 0.1
 
 log = get_logger(__name__)
 
@@ -62,9 +61,9 @@ class Background:
         """A task has changed, so there may be something to deliver: by us or another process."""
         if settings.workers:
             wakeup = Wakeup()
-            self._sender = WebhookSender(database, _delivery_options(settings), wake=wakeup)
-            # A round looks for what is due, in vain most of the time: not one after each request.
-            self.changed = changed = Throttle(wakeup, _DELIVERY_PAUSE)
+            deliveries = _delivery_options(settings)
+            self._sender = WebhookSender(database, deliveries, wake=wakeup)
+            self.changed = changed = Throttle(wakeup, deliveries.wake_pause)
             dispatcher = Dispatcher(database, ttl, settings.dispatch_interval)
             workers = [Worker("dispatcher", _then(dispatcher.step, changed))]
             self.wake = wake = workers[0].wakeup

@@ -73,6 +73,8 @@ class DeliveryOptions:
     concurrency: int = 64
     per_host: int = 8
     poll_interval: float = 0.5
+    wake_pause: float = 0.1
+    """Between rounds that others ask for: one looks in vain most of the time."""
     grace: float = 5.0
 
     @property

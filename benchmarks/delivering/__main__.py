@@ -16,7 +16,7 @@ from ains.db.pool import Database
 from ains.domain.addresses import parse_networks
 from ains.workers.resolver import HostResolver
 from ains.workers.runner import Worker, Workers
-from ains.workers.wakeup import Wakeup
+from ains.workers.wakeup import Throttle, Wakeup
 from ains.workers.webhooks import DeliveryOptions, WebhookSender
 from benchmarks.delivering.receiver import Endpoints, endpoints
 from benchmarks.support.database import CLIENT, add_agents, running_cluster
@@ -27,8 +27,8 @@ _ALONE, _TROUBLE = "healthy endpoint alone", "beside three in trouble"
 _LEGEND = """\
 Medians of {rounds} rounds of both in turn. First {burst:,} deliveries fall due together: the rate
 is until the last of them has arrived. Then come {paced} events at {rate} a second: the times are
-from each to its arrival, with the wait until the worker looks, half a second at most; a worker
-that is busy with others looks more often. In trouble are an endpoint that accepts and never
+from each to its arrival. The worker is woken by each event, at most every tenth of a second, as
+`ains serve` does it. In trouble are an endpoint that accepts and never
 answers, one that refuses, and one whose name never resolves; {burst:,} deliveries wait for each
 of them, with the time limits and retries of `ains serve`. Worker and receivers share a process, and
 both share the cores with PostgreSQL. × alone is the median of the ratios within a round."""
@@ -70,8 +70,8 @@ def _arguments() -> argparse.Namespace:
 
 
 @asynccontextmanager
-async def _worker(url: str, to: Endpoints) -> AsyncIterator[None]:
-    """As `ains serve` has it, but for names and the loopback."""
+async def _worker(url: str, to: Endpoints) -> AsyncIterator[Throttle]:
+    """As `ains serve` has it, but for names and the loopback; lends what wakes it."""
     database, wakeup = Database(url, max_size=10), Wakeup()
     options = DeliveryOptions(allowed=parse_networks(["127.0.0.0/8"]), grace=0.1)
     resolver = HostResolver(lookup=to.look_up)
@@ -79,7 +79,7 @@ async def _worker(url: str, to: Endpoints) -> AsyncIterator[None]:
     workers = Workers([Worker("webhooks", sender.step, wakeup)])
     workers.start()
     try:
-        yield
+        yield Throttle(wakeup, options.wake_pause)
     finally:
         await workers.stop(1)
         await sender.close()
@@ -97,15 +97,17 @@ async def _measure(arguments: argparse.Namespace, url: str, into: _Found, *, tro
             for host in others if trouble else ():
                 await connection.execute(_DELIVERIES, host, arguments.burst)
             await connection.execute("VACUUM ANALYZE webhook_deliveries, webhooks")
-            async with _worker(url, to):
+            async with _worker(url, to) as wake:
                 await asyncio.sleep(1)  # the others are in trouble by now
                 started = time()
                 await connection.execute(_DELIVERIES, healthy, arguments.burst)
+                wake()
                 await to.arrived(arguments.burst)
                 into.rate.append(arguments.burst / (to.last - started))
                 to.latencies.clear()
                 for _ in range(arguments.paced):
                     await connection.execute(_DELIVERIES, healthy, 1)
+                    wake()
                     await asyncio.sleep(1 / arguments.rate)
                 await to.arrived(arguments.paced)
                 cuts = quantiles(to.latencies, n=100)
