@@ -23,15 +23,18 @@ from benchmarks.support.database import CLIENT, add_agents, running_cluster
 from benchmarks.support.results import conditions, save, table
 
 _DATABASE = "bench_webhooks"
-_ALONE, _TROUBLE = "healthy endpoint alone", "beside three in trouble"
+_ALONE = "healthy endpoint alone"
+_OTHERS = {_ALONE: 0, "beside one that hangs": 1, "beside three in trouble": 3}
+"""How many of the others have deliveries."""
 _LEGEND = """\
-Medians of {rounds} rounds of both in turn. First {burst:,} deliveries fall due together: the rate
+Medians of {rounds} rounds of all in turn. First {burst:,} deliveries fall due together: the rate
 is until the last of them has arrived. Then come {paced} events at {rate} a second: the times are
 from each to its arrival. The worker is woken by each event, at most every tenth of a second, as
-`ains serve` does it. In trouble are an endpoint that accepts and never
-answers, one that refuses, and one whose name never resolves; {burst:,} deliveries wait for each
-of them, with the time limits and retries of `ains serve`. Worker and receivers share a process, and
-both share the cores with PostgreSQL. × alone is the median of the ratios within a round."""
+`ains serve` does it. One hangs: it accepts and never answers; of the three in trouble another one
+refuses, and one's name never resolves. {burst:,} deliveries wait for each of them, with the time
+limits and retries of `ains serve`; what is refused is as many attempts more to record. Worker and
+receivers share a process, and both share the cores with PostgreSQL. × alone is the median of the
+ratios within a round."""
 
 # Each is of a task of its own, so none waits for another.
 _DELIVERIES = """
@@ -86,15 +89,15 @@ async def _worker(url: str, to: Endpoints) -> AsyncIterator[Throttle]:
         await database.close()
 
 
-async def _measure(arguments: argparse.Namespace, url: str, into: _Found, *, trouble: bool) -> None:
+async def _measure(arguments: argparse.Namespace, url: str, into: _Found, others: int) -> None:
     connection = await asyncpg.connect(url)
     try:
         async with endpoints() as to:
-            healthy, *others = to.urls
+            healthy, *troubled = to.urls
             await connection.execute("DELETE FROM webhooks")
             for host, address in to.urls.items():
                 await connection.execute(_WEBHOOK, CLIENT, address, host)
-            for host in others if trouble else ():
+            for host in troubled[:others]:
                 await connection.execute(_DELIVERIES, host, arguments.burst)
             await connection.execute("VACUUM ANALYZE webhook_deliveries, webhooks")
             async with _worker(url, to) as wake:
@@ -137,7 +140,7 @@ def _rows(found: dict[str, _Found]) -> list[list[str]]:
 
 
 async def _run(arguments: argparse.Namespace) -> str:
-    found = {_ALONE: _Found(), _TROUBLE: _Found()}
+    found = {title: _Found() for title in _OTHERS}
     async with running_cluster(arguments.database_url, arguments.data_dir, on_disk=True) as cluster:
         url = await cluster.create(_DATABASE)
         try:
@@ -146,7 +149,7 @@ async def _run(arguments: argparse.Namespace) -> str:
                 print(f"round {number + 1} of {arguments.rounds}", flush=True)
                 # Whoever goes first in one round goes last in the next.
                 for title in list(found)[:: 1 if number % 2 == 0 else -1]:
-                    await _measure(arguments, url, found[title], trouble=title == _TROUBLE)
+                    await _measure(arguments, url, found[title], _OTHERS[title])
         finally:
             await cluster.drop(_DATABASE)
         legend = _LEGEND.format(**vars(arguments))
