@@ -15,6 +15,7 @@ from ains.metrics import database_collectors
 from collectors.connection import pool_maker
 from collectors.scrape import Scraper
 from collectors.verify import Difference, verify
+from tests.support.databases import eventually
 from tests.support.load import Load
 from tests.support.retention import LEDGERS, count, fold
 from tests.support.scraped import total
@@ -103,6 +104,7 @@ class _Run:
             "a writer killed": self._kill_writer,
             "another writer killed": self._kill_writer,
             "ains prune": self._prune,
+            "a rotation": self._rotate,
         }
         before, after = list(happens.items()), list(happens.items())
         after.append(("ains metrics verify", self._verify))
@@ -149,6 +151,14 @@ class _Run:
 
     async def _kill_writer(self) -> None:
         await self.crew.replace(self.rng)
+
+    async def _rotate(self) -> None:
+        """Upkeep tries, too, but hardly ever finds all writers out of the way."""
+
+        async def rotated() -> object:
+            return await self.world.fetchval("SELECT metrics.rotate()::integer")
+
+        await eventually(rotated, 60)
 
     async def _prune(self) -> None:
         done = await self.world.run("prune")
