@@ -4,8 +4,15 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+import structlog
 
 from tests.support.databases import Databases, server
+
+# Where rich is installed, structlog draws every traceback by itself, with all local variables:
+# that takes seconds, and the tests have their time limits.
+structlog.configure(
+    processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+)
 
 
 @pytest.fixture(scope="session")
