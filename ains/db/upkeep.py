@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 CHANNEL: Final = "ains_wake"
-"""The channel of NOTIFY on which dispatchers hear of work."""
+"""The channel of NOTIFY on which workers hear of work that another process has accepted."""
 
 _QUERIES = load("upkeep")
 

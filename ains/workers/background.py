@@ -17,7 +17,7 @@ from ains.workers.dispatcher import Dispatcher
 from ains.workers.listener import Listener
 from ains.workers.maintenance import Compactor, Folder, LabelWatch
 from ains.workers.retention import Retention
-from ains.workers.runner import Step, Worker, Workers
+from ains.workers.runner import Worker, Workers
 from ains.workers.startup import Startup
 from ains.workers.sweeper import Sweeper
 from ains.workers.wakeup import Announcer, Throttle, Wakeup
@@ -64,14 +64,14 @@ class Background:
             deliveries = _delivery_options(settings)
             self._sender = WebhookSender(database, deliveries, wake=wakeup)
             self.changed = changed = Throttle(wakeup, deliveries.wake_pause)
-            dispatcher = Dispatcher(database, ttl, settings.dispatch_interval)
-            workers = [Worker("dispatcher", _then(dispatcher.step, changed))]
+            dispatcher = Dispatcher(database, ttl, settings.dispatch_interval, changed)
+            workers = [Worker("dispatcher", dispatcher.step)]
             self.wake = wake = workers[0].wakeup
-            sweeper = Sweeper(database, ttl, settings.sweep_interval, self.wake)
+            sweeper = Sweeper(database, ttl, settings.sweep_interval, wake, changed)
             folder = Folder(database, settings.fold_interval)
             retention = Retention(database, settings.retention)
             workers += [
-                Worker("sweeper", _then(sweeper.step, changed)),
+                Worker("sweeper", sweeper.step),
                 Worker("folder", folder.step),
                 Worker("compactor", Compactor(database).step),
                 Worker("labels", LabelWatch(database).step),
@@ -126,17 +126,6 @@ class Background:
         await self._workers.stop(grace)
         if self._sender is not None:
             await self._sender.close()
-
-
-def _then(step: Step, tell: Callable[[], None]) -> Step:
-    """The step, and word of it to another worker."""
-
-    async def both() -> float:
-        pause = await step()
-        tell()
-        return pause
-
-    return both
 
 
 def _delivery_options(settings: Settings) -> DeliveryOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -23,10 +24,18 @@ class Dispatcher:
     example. Replicas pass over what another is just claiming.
     """
 
-    def __init__(self, database: Database, agent_ttl: timedelta, interval: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        agent_ttl: timedelta,
+        interval: float,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``changed`` is called when tasks have been assigned."""
         self._database = database
         self._agent_ttl = agent_ttl
         self._interval = interval
+        self._changed = changed
 
     async def step(self) -> float:
         """Go once through all capabilities that are wanted and offered; see `runner.Step`."""
@@ -34,4 +43,6 @@ class Dispatcher:
         for capability in await dispatch.work(self._database):
             done = await dispatch.assign(self._database, capability, _BATCH, self._agent_ttl)
             more |= done.claimed == _BATCH and done.assigned > 0
+            if done.assigned:
+                self._changed()
         return 0 if more else self._interval

@@ -37,13 +37,15 @@ class Sweeper:
         agent_ttl: timedelta,
         interval: float,
         wake_dispatcher: Callable[[], None],
+        changed: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``wake_dispatcher`` is called when tasks have become runnable."""
+        """``wake_dispatcher`` is called when tasks became runnable, ``changed`` when some ended."""
         self._database = database
         self._agent_ttl = agent_ttl
         self._interval = interval
         self._wake_dispatcher = wake_dispatcher
+        self._changed = changed
         self._clock = clock
         self._agents_due = clock()
         self._settle_due = clock()
@@ -56,6 +58,8 @@ class Sweeper:
             self._wake_dispatcher()
         ended = (await sweeps.time_out(self._database)).ended
         expired = await sweeps.expire(self._database)
+        if ended or expired:
+            self._changed()
         full = max(released, ended, expired) >= sweeps.BATCH
         if self._clock() >= self._agents_due:
             full |= await self._sweep_agents()
@@ -71,6 +75,8 @@ class Sweeper:
             log.info("agents lost", agents=lost[:10], count=len(lost))
         if recovered.requeued:
             self._wake_dispatcher()
+        if recovered.ended:
+            self._changed()
         if max(len(lost), recovered.requeued + recovered.ended) >= sweeps.BATCH:
             return True
         # Walks through all agents that have work, so it is done less often when the TTL is long.
@@ -83,6 +89,7 @@ class Sweeper:
         if settled:
             log.info("tasks waited for nothing", count=settled)
             self._wake_dispatcher()
+            self._changed()
         self._settled_until = place or sweeps.Place()
         self._settle_due = self._clock() + (_SETTLE_PAUSE if place else _SETTLE_INTERVAL)
 

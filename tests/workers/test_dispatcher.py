@@ -32,6 +32,21 @@ async def test_assigns_every_capability_and_then_sleeps(
     assert [await status(db, task) for task in tasks] == ["ASSIGNED"] * 3
 
 
+async def test_says_when_it_has_assigned_something(
+    database: Database, db: asyncpg.Connection
+) -> None:
+    told: list[None] = []
+    dispatcher = Dispatcher(database, TTL, 7, lambda: told.append(None))
+    await add_task(db)
+    await dispatcher.step()
+    assert not told
+    await add_agent(db)
+    await dispatcher.step()
+    assert len(told) == 1
+    await dispatcher.step()
+    assert len(told) == 1
+
+
 async def test_leaves_what_nobody_can_take(database: Database, db: asyncpg.Connection) -> None:
     await add_agent(db, "busy", status="BUSY")
     await add_agent(db, "silent", silent=61)

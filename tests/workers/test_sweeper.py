@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -32,6 +33,29 @@ def woken() -> list[None]:
 @pytest.fixture
 def sweeper(database: Database, woken: list[None]) -> Sweeper:
     return Sweeper(database, TTL, 30, lambda: woken.append(None))
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"in_expires_at": -1},
+        {"status": "ACTIVE", "assigned_agent_id": "a", "in_deadline_at": -1},
+        {"status": "ACTIVE", "assigned_agent_id": "a", "retry_count": 0, "max_retries": 0},
+    ],
+    ids=["expired", "timed out", "of a lost agent"],
+)
+async def test_says_when_something_has_ended(
+    database: Database, db: asyncpg.Connection, task: dict[str, Any]
+) -> None:
+    told: list[None] = []
+    sweeper = Sweeper(database, TTL, 30, lambda: None, lambda: told.append(None))
+    await sweeper.step()
+    assert not told
+    await add_agent(db, "a", silent=200)
+    await add_task(db, **task)
+    sweeper = Sweeper(database, TTL, 30, lambda: None, lambda: told.append(None))
+    await sweeper.step()
+    assert told
 
 
 async def test_nothing_due_means_sleep(sweeper: Sweeper) -> None:
