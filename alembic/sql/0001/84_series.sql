@@ -43,18 +43,30 @@ CREATE OR REPLACE VIEW public.webhook_events AS
     UNION ALL
     SELECT * FROM public.webhook_events_closed;
 
-CREATE VIEW metrics.task_tail AS
-    SELECT c.* FROM metrics.task_contributions((SELECT array_agg(o) FROM public.task_events_open AS o)) AS c
-     WHERE metrics.is_current_snapshot();
-COMMENT ON VIEW metrics.task_tail IS 'What the task facts that are not folded yet add to metrics.totals.';
-CREATE VIEW metrics.chain_tail AS
-    SELECT c.* FROM metrics.chain_contributions((SELECT array_agg(o) FROM public.chain_events_open AS o)) AS c
-     WHERE metrics.is_current_snapshot();
-COMMENT ON VIEW metrics.chain_tail IS 'What the chain facts that are not folded yet add to metrics.totals.';
-CREATE VIEW metrics.webhook_tail AS
-    SELECT c.* FROM metrics.webhook_contributions((SELECT array_agg(o) FROM public.webhook_events_open AS o)) AS c
-     WHERE metrics.is_current_snapshot();
-COMMENT ON VIEW metrics.webhook_tail IS 'What the webhook facts that are not folded yet add to metrics.totals.';
+-- The text of the definitions once more, over the open parts themselves: as views, what they are asked for is all
+-- that they compute, and a scrape need not put the facts into an array first, a quarter of its query.
+DO $$
+DECLARE
+    ledger text;
+BEGIN
+    FOREACH ledger IN ARRAY ARRAY['task', 'chain', 'webhook'] LOOP
+        EXECUTE format(
+            $view$CREATE VIEW metrics.%1$s_tail AS
+                SELECT c.*
+                  FROM (%2$s) AS c (family, label_1, label_2, bucket, n, sum_us, first_at, exemplar_id, exemplar_us, exemplar_at)
+                 WHERE metrics.is_current_snapshot()$view$,
+            ledger,
+            (SELECT replace(p.prosrc, 'unnest(facts)', format('public.%s_events_open', ledger))
+               FROM pg_catalog.pg_proc AS p
+              WHERE p.oid = format('metrics.%s_contributions', ledger)::regproc));
+    END LOOP;
+END $$;
+COMMENT ON VIEW metrics.task_tail IS
+    'What the task facts that are not folded yet add to metrics.totals: metrics.task_contributions() of them.';
+COMMENT ON VIEW metrics.chain_tail IS
+    'What the chain facts that are not folded yet add to metrics.totals: metrics.chain_contributions() of them.';
+COMMENT ON VIEW metrics.webhook_tail IS
+    'What the webhook facts that are not folded yet add to metrics.totals: metrics.webhook_contributions() of them.';
 
 CREATE VIEW metrics.ledger_state AS
     SELECT s.generation, s.folded_at, (SELECT count(*) FROM public.task_events_open) AS open_task_events,
