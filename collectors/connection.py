@@ -93,9 +93,11 @@ class Connections:
         self._connect = connect
         self._connecting = asyncio.Lock()
         self._pool: asyncpg.pool.Pool[asyncpg.Record] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Disconnect."""
+        await asyncio.gather(*self._ending)
         pool, self._pool = self._pool, None
         if pool is not None:
             try:
@@ -113,17 +115,27 @@ class Connections:
 
         Raises:
             Unavailable: there is no connection to be had.
-            asyncpg.PostgresError: as the body does, or COMMIT.
+            asyncpg.PostgresError: as the body does.
         """
         connection = await self._begin(remaining)
         try:
             yield connection
-            await connection.execute("COMMIT")
         except BaseException:
             # In the middle of whatever it was: a fresh connection is cheaper than certainty.
             await asyncio.shield(self._discard(connection))
             raise
-        await self._release(connection)
+        # What was read is what it is, so nobody need wait for this.
+        ending = asyncio.create_task(self._end(connection), name="end of a scrape")
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    async def _end(self, connection: asyncpg.Connection) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await connection.execute("COMMIT")
+                await self._release(connection)
+        except (TimeoutError, *LOST, asyncpg.PostgresError):
+            await self._discard(connection)
 
     async def _begin(self, remaining: Callable[[], float]) -> asyncpg.Connection:
         """A connection inside a new transaction; one that died while it was idle is replaced."""
