@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final, Generic, Literal, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ Kind = Literal["counter", "gauge", "histogram", "info"]
 HISTOGRAM_PARTS: Final = ("bucket", "count", "sum", "created")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Family:
-    """One metric family of the contract.
+    """One metric family of the contract: equal to itself alone, and a quick key.
 
     ``name`` is as scraped, with ``_total``; ``bounds`` are a histogram's finite upper bounds in
     seconds.
@@ -46,14 +46,16 @@ class Family:
     bounds: tuple[float, ...] = ()
 
     @property
+    @cache  # noqa: B019 - families live as long as the process
     def base_name(self) -> str:
         """The name without the suffix of its kind, as OpenMetrics and prometheus_client have it."""
         suffix = {"counter": "_total", "info": "_info"}.get(self.kind, "")
         return self.name.removesuffix(suffix) if suffix else self.name
 
     @property
+    @cache  # noqa: B019
     def sample_names(self) -> tuple[str, ...]:
-        """The names that its samples may have."""
+        """The names that its samples may have, ``_created`` last."""
         if self.kind == "histogram":
             return tuple(f"{self.name}_{part}" for part in HISTOGRAM_PARTS)
         return (self.name, f"{self.base_name}_created") if self.kind == "counter" else (self.name,)

@@ -10,6 +10,7 @@ and byte for byte equal to it; a property test holds the two against each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import accumulate, chain
 from math import isnan
 from typing import Final, TypeVar, cast
@@ -101,13 +102,17 @@ class Memory:
         # With a mark where le has its place among the others, in the order of their names.
         self.with_le = Texts(_labels_of(family.labels, also="le"))
         self.created = Numbers()
+        self.numbers = Numbers()
         self.exemplars = Texts(_exemplar)
         self.histograms: dict[tuple[bool, bool], _Written] = {}
         """Histograms by format, and whether ``_created`` is shown."""
 
     def forget(self, samples: int) -> None:
         """Start anew when most of what is remembered is not of the ``samples`` that there are."""
-        for remembered in (self.labels, self.with_le, self.created, self.exemplars):
+        for remembered in (
+            *(self.labels, self.with_le, self.created),
+            *(self.numbers, self.exemplars),
+        ):
             if len(remembered) > 2 * samples:
                 remembered.clear()
 
@@ -153,14 +158,12 @@ class RowMetric(Metric):
         )
 
     @property
-    def sample_names(self) -> list[str]:
+    def sample_names(self) -> Sequence[str]:
         """The names that samples of this metric have."""
-        return [
-            name
-            for name in self.family.sample_names
-            if (self._created or not name.endswith("_created"))
-            and (self._names is None or name in self._names)
-        ]
+        names = self.family.sample_names
+        if not self._created and names[-1].endswith("_created"):
+            names = names[:-1]
+        return names if self._names is None else [n for n in names if n in self._names]
 
     @property
     def samples(self) -> list[Sample]:
@@ -187,7 +190,8 @@ class RowMetric(Metric):
             _, counts, total, created, found = cast("Histogram", row)
             exemplars = [e and ExemplarSample({_EXEMPLAR_LABEL: e[0]}, e[1], e[2]) for e in found]
             exemplars = exemplars or [None] * len(counts)
-            for le, count, exemplar in zip(self._les(), accumulate(counts), exemplars, strict=True):
+            les = _les(family)
+            for le, count, exemplar in zip(les, accumulate(counts), exemplars, strict=True):
                 name = f"{family.name}_bucket"
                 yield Sample(name, labels | {"le": le}, count, exemplar=exemplar)
             yield Sample(f"{family.name}_count", labels, sum(counts))
@@ -198,26 +202,12 @@ class RowMetric(Metric):
         if created is not None:
             yield Sample(f"{family.base_name}_created", labels, created)
 
-    def _les(self) -> list[str]:
-        return [*map(format_number, map(float, self.family.bounds)), "+Inf"]
-
-    def header(self, *, openmetrics: bool) -> str:
-        """The HELP and TYPE lines."""
-        family = self.family
-        name, kind = family.name, str(family.kind)
-        text = family.help.replace("\\", r"\\").replace("\n", r"\n")
-        if openmetrics:
-            name, text = family.base_name, text.replace('"', r"\"")
-        elif kind == "info":
-            kind = "gauge"
-        return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
-
     def encode(self, *, openmetrics: bool) -> Iterator[str]:
         """Yield the header and then lines, a tenth of a millisecond's worth at a time.
 
         Text has no ``_created``; make the metric without them for it.
         """
-        yield self.header(openmetrics=openmetrics)
+        yield _header(self.family, openmetrics)
         if self.family.kind == "histogram":
             yield from self._histogram_lines(openmetrics)
         else:
@@ -226,11 +216,12 @@ class RowMetric(Metric):
     def _scalar_lines(self) -> Iterator[str]:
         name, created_name = self.family.name, f"{self.family.base_name}_created"
         shown = self.sample_names
-        labels, numbers, moments = self._memory.labels, Numbers(), self._memory.created
+        alone = len(shown) == 1 and shown[0] == name
+        labels, numbers, moments = self._memory.labels, self._memory.numbers, self._memory.created
         series = 0
         for portion in cast("Iterable[Sequence[Scalar]]", self.portions):
             series += len(portion)
-            if shown == [name]:
+            if alone:
                 lines = [f"{name}{labels[of]} {numbers[n]}\n" for of, n, _ in portion]
             else:
                 lines = []
@@ -243,7 +234,7 @@ class RowMetric(Metric):
         self._memory.forget(series)
 
     def _histogram_lines(self, openmetrics: bool) -> Iterator[str]:
-        memory, les = self._memory, self._les()
+        memory, les = self._memory, _les(self.family)
         # What is shown in part is seldom asked for, and not remembered.
         known: _Written = {}
         if self._names is None:
@@ -267,12 +258,14 @@ class RowMetric(Metric):
         if len(known) > 2 * series:
             known.clear()
 
-    def _histogram_writer(self, les: list[str], openmetrics: bool) -> Callable[[Histogram], str]:
+    def _histogram_writer(
+        self, les: Sequence[str], openmetrics: bool
+    ) -> Callable[[Histogram], str]:
         name, plain = self.family.name, [""] * len(les)
         with_buckets, with_count, with_sum, with_created = (
             f"{name}_{part}" in self.sample_names for part in HISTOGRAM_PARTS
         )
-        memory, numbers = self._memory, Numbers()
+        memory, numbers = self._memory, self._memory.numbers
 
         def write(row: Histogram) -> str:
             of, counts, total, created, exemplars = row
@@ -296,6 +289,23 @@ class RowMetric(Metric):
             return "".join(lines)
 
         return write
+
+
+@cache
+def _header(family: Family, openmetrics: bool) -> str:
+    """The HELP and TYPE lines."""
+    name, kind = family.name, str(family.kind)
+    text = family.help.replace("\\", r"\\").replace("\n", r"\n")
+    if openmetrics:
+        name, text = family.base_name, text.replace('"', r"\"")
+    elif kind == "info":
+        kind = "gauge"
+    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+
+
+@cache
+def _les(family: Family) -> tuple[str, ...]:
+    return (*map(format_number, map(float, family.bounds)), "+Inf")
 
 
 def _labels_of(names: Sequence[str], also: str | None = None) -> Callable[[tuple[str, ...]], str]:
