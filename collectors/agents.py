@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from collectors.base import Built, DatabaseCollector, Family, Portions, Scalar
-from collectors.ledger import Families, Series, batches, scalars
+from collectors.ledger import Families, batches, scalars
 
 if TYPE_CHECKING:
-    from collectors.reader import Reader, Row
+    from collectors.reader import Reader
 
 __all__ = ["AgentCollector"]
 
-_COUNTS: Final = "SELECT status, agents, active FROM metrics.agent_counts"
-_TRUST_SCORES: Final = "SELECT agent_id, display_name, value FROM metrics.ains_agent_trust_score"
+# In one statement, which is one round trip; only counts have a last column.
+_AGENTS: Final = """
+SELECT status, '' AS display_name, agents::double precision AS value, active
+  FROM metrics.agent_counts
+ UNION ALL
+SELECT agent_id, display_name, value, NULL FROM metrics.ains_agent_trust_score
+"""
 _FEW: Final = 500
 
 _TOTAL: Final = Family("ains_agents_total", "gauge", "Registered agents")
@@ -37,12 +41,10 @@ _BY_STATUS: Final = Family("ains_agents_by_status", "gauge", "Agents by status n
 
 
 class AgentData(NamedTuple):
-    """What a scrape reads; ``trust`` has rows of agent_id, display_name, trust."""
+    """What a scrape reads; ``statuses`` has rows of status, agents, active."""
 
-    total: int
-    active: int
-    statuses: Sequence[tuple[str, int]]
-    trust: Sequence[Row]
+    statuses: list[tuple[str, int, int]]
+    trust: list[Scalar]
     series: Families
 
 
@@ -54,63 +56,36 @@ class AgentCollector(DatabaseCollector[AgentData]):
 
     def __init__(self) -> None:
         """No agent is known yet."""
-        self._known: dict[str, Row] = {}
+        self._known: dict[str, Scalar] = {}
 
     async def fetch(self, reader: Reader) -> AgentData:
-        """Read the agents and the task ledger."""
-        series = await reader.ledger("task")
-        counts = await reader.fetch(_COUNTS, few=True)
-        total = sum(agents for _, agents, _ in counts)
-        active = sum(active for _, _, active in counts)
-        trust = await self._trust_scores(reader, few=total <= _FEW)
-        return AgentData(total, active, [(s, agents) for s, agents, _ in counts], trust, series)
+        """Read the agents and the task ledger.
 
-    async def _trust_scores(self, reader: Reader, *, few: bool) -> list[Row]:
-        """Read the agents' trust; rows as they were at the last scrape are that one's rows.
-
-        To free those of 20,000 agents at the end of each scrape would stop the process for 2 ms.
+        The trust of an agent is the last scrape's row where that is equal: to free those of 20,000
+        agents at the end of each scrape would stop the process for 2 ms.
         """
-        known, trust = self._known, []
-        async for portion in reader.portions(_TRUST_SCORES, few=few):
-            for row in portion:
-                if known.get(row[0]) != row:
-                    known[row[0]] = row
-                trust.append(known[row[0]])
-        if len(known) > 2 * len(trust):
+        data = AgentData([], [], await reader.ledger("task"))
+        known = self._known
+        async for portion in reader.portions(_AGENTS, few=0 < len(known) <= _FEW):
+            for agent, name, value, active in portion:
+                if active is not None:
+                    data.statuses.append((agent, int(value), active))
+                    continue
+                row = (agent, name), value, None
+                if known.get(agent) != row:
+                    known[agent] = row
+                data.trust.append(known[agent])
+        if len(known) > 2 * len(data.trust):
             self._known = {}
-        return trust
+        return data
 
     def build(self, data: AgentData) -> Built:
         """Turn `AgentData` into the rows of each family."""
         return {
-            _TOTAL.name: [[((), data.total, None)]],
-            _ACTIVE.name: [[((), data.active, None)]],
-            _TRUST.name: Portions(_trust, data.trust),
-            _COMPLETED.name: Portions(
-                _completed, data.series.get("ains_tasks_completed_total", {})
-            ),
-            _FAILED.name: scalars(_FAILED, data.series.get(_FAILED.name, {})),
-            _BY_STATUS.name: [[((status,), count, None) for status, count in data.statuses]],
+            _TOTAL.name: [[((), sum(agents for _, agents, _ in data.statuses), None)]],
+            _ACTIVE.name: [[((), sum(active for _, _, active in data.statuses), None)]],
+            _TRUST.name: Portions(batches, data.trust),
+            _COMPLETED.name: scalars(_COMPLETED, data.series),
+            _FAILED.name: scalars(_FAILED, data.series),
+            _BY_STATUS.name: [[((status,), agents, None) for status, agents, _ in data.statuses]],
         }
-
-
-def _trust(rows: Sequence[Row]) -> Iterator[list[Scalar]]:
-    for batch in batches(rows):
-        yield [((agent, name), trust, None) for agent, name, trust in batch]
-
-
-def _completed(series: Series) -> Iterator[list[Scalar]]:
-    """Completed tasks by agent: the sum over task types, so the two can't disagree."""
-    sums: dict[str, tuple[int, float]] = {}
-    for batch in batches(series.items()):
-        for (_, agent), (counts, _, first, _) in batch:
-            found = sums.get(agent)
-            if found is None:
-                sums[agent] = counts[0], first
-            else:
-                n, earliest = found
-                sums[agent] = n + counts[0], min(earliest, first)
-        yield []
-    sums.pop("", None)  # completed by hand, without an agent
-    for summed in batches(sums.items()):
-        yield [((agent,), n, first) for agent, (n, first) in summed]

@@ -47,8 +47,8 @@ class ChainCollector(DatabaseCollector[Families]):
     def build(self, data: Families) -> Built:
         """Turn the ledger's series into the rows of each family."""
         return {
-            _CHAINS.name: scalars(_CHAINS, data.get(_CHAINS.name, {}), _CHAIN_STATUSES),
-            _STEPS.name: scalars(_STEPS, data.get(_STEPS.name, {}), _STEP_STATUSES),
-            _DURATION.name: histograms(_DURATION, data.get(_DURATION.name, {}), _ENDS),
-            _ACTIVE.name: scalars(_ACTIVE, data.get(_ACTIVE.name, {}), [("", "")]),
+            _CHAINS.name: scalars(_CHAINS, data, _CHAIN_STATUSES),
+            _STEPS.name: scalars(_STEPS, data, _STEP_STATUSES),
+            _DURATION.name: histograms(_DURATION, data, _ENDS),
+            _ACTIVE.name: scalars(_ACTIVE, data, [("", "")]),
         }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from collectors.base import DatabaseCollector
+from collectors.base import DatabaseCollector, Family
 from collectors.catalog import Entry
 from collectors.ledger import Ledger
 from collectors.reader import Pauses, Reader, Row
@@ -115,13 +115,13 @@ class Explanation:
 class _Recorder(Reader):
     """Takes note of what a collector asks."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        super().__init__(connection, Ledger(), Pauses())
+    def __init__(self, connection: asyncpg.Connection, families: Iterable[Family]) -> None:
+        super().__init__(connection, Ledger(families), Pauses())
         self.asked: list[tuple[str, tuple[object, ...]]] = []
 
     async def portions(
         self, query: str, *args: object, few: bool = False
-    ) -> AsyncIterator[list[Row]]:
+    ) -> AsyncIterator[Sequence[Row]]:
         self.asked.append((query, args))
         async for portion in super().portions(query, *args, few=few):
             yield portion
@@ -156,9 +156,10 @@ async def explain(
             found.used = [Used(*row) for row in await connection.fetch(_USED, view)]
             found.view_plan = await _plan(connection, _VIEW.format(view))
         name = entry.family.name
+        families = [family for collector in collectors for family in collector.families]
         for collector in collectors:
             if name in {family.name for family in collector.families}:
-                recorder = _Recorder(connection)
+                recorder = _Recorder(connection, families)
                 built = collector.build(await collector.fetch(recorder))
                 found.collector = collector.name
                 label_sets = sum(len(portion) for portion in built.get(name, ()))

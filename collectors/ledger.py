@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeVar
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from collectors import replication
 from collectors.base import Exemplar, Family, Histogram, Portions, Scalar
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEDGERS",
+    "SUMS",
     "Families",
     "Labels",
     "Ledger",
     "LedgerState",
-    "Series",
     "Totals",
     "batches",
     "histograms",
@@ -34,6 +35,10 @@ __all__ = [
 ]
 
 LEDGERS: Final = ("task", "chain", "webhook")
+
+SUMS: Final = {"ains_tasks_completed_total": "ains_agent_tasks_completed_total"}
+"""Families whose sums over the first label are another family, so that the two can't disagree. What
+is done without a second label, by hand and not by an agent, is in no sum."""
 
 _STATE: Final = """
 SELECT generation, folded_at, open_task_events, open_chain_events, open_webhook_events,
@@ -46,7 +51,7 @@ SELECT generation, folded_at, open_task_events, open_chain_events, open_webhook_
 """
 _BUCKETS: Final = """
 SELECT family, label_1, label_2, bucket, n, sum_us, date_part('epoch', first_at),
-       exemplar_id, exemplar_us / 1e6::double precision, date_part('epoch', exemplar_at)
+       exemplar_id::text, exemplar_us / 1e6::double precision, date_part('epoch', exemplar_at)
   FROM metrics.{}
 """
 _TOTALS: Final = _BUCKETS.format("totals") + " WHERE generation > $1"
@@ -59,16 +64,26 @@ T = TypeVar("T")
 
 # Plain tuples, which the garbage collector need not look at again and again.
 Exemplars = tuple[Exemplar | None, ...]
-Cell = tuple[tuple[int, ...], tuple[int, ...], float, Exemplars]
-"""One series: counts and sums in microseconds by bucket, the Unix time of its first fact, and an
-exemplar of each bucket up to the last one that has any. What is no histogram has one bucket."""
-_NEVER: Final = 0.0
-_ZERO: Final[Cell] = ((0,), (0,), _NEVER, ())
+Buckets = tuple[tuple[int, ...], tuple[int, ...], float, Exemplars]
+"""One series of a histogram: counts and sums in microseconds by bucket, the Unix time of its first
+fact, and an exemplar of each bucket up to the last one that has any."""
+_NO_BUCKETS: Final[Buckets] = ((0,), (0,), 0.0, ())
 
 Labels = tuple[str, str]
-Series = Mapping[Labels, Cell]
-"""The series of one family by their labels, a missing label is empty."""
-Families = Mapping[str, Series]
+"""Both labels of a row of totals; one that its family doesn't have is empty."""
+Scalars = Mapping[Labels, Scalar]
+"""The series of a counter or gauge."""
+Histograms = Mapping[Labels, Buckets]
+"""The series of a histogram."""
+
+
+class Families(NamedTuple):
+    """The series of ledgers by the name of their family."""
+
+    scalars: Mapping[str, Scalars] = {}
+    histograms: Mapping[str, Histograms] = {}
+
+
 Identity = tuple[object, ...]
 """Tells one table of totals from another."""
 
@@ -99,14 +114,15 @@ class Totals:
 
     identity: Identity = ()
     generation: int = -1
-    families: Families = field(default_factory=dict)
+    families: Families = field(default_factory=Families)
 
 
 class Ledger:
     """The totals that this process has read."""
 
-    def __init__(self) -> None:
-        """Nothing has been read yet."""
+    def __init__(self, families: Iterable[Family]) -> None:
+        """Read these families; nothing has been read yet."""
+        self._families = {family.name: family for family in families}
         self._kept = Totals()
 
     async def state(self, reader: Reader) -> LedgerState:
@@ -135,7 +151,7 @@ class Ledger:
         if base.generation == state.generation:
             return base
         rows = reader.portions(_TOTALS, base.generation)
-        families = await _merged(base.families, rows, replace=True)
+        families = await self._merged(base.families, rows, replace=True)
         self._kept = Totals(state.identity, state.generation, families)
         return self._kept
 
@@ -146,50 +162,96 @@ class Ledger:
         if not facts:
             return totals.families
         rows = reader.portions(_TAILS[ledger], few=facts <= _FEW)
-        return await _merged(totals.families, rows, replace=False)
+        return await self._merged(totals.families, rows, replace=False)
+
+    async def _merged(
+        self, base: Families, rows: AsyncIterator[Sequence[Row]], *, replace: bool
+    ) -> Families:
+        """A copy of ``base`` in which these rows were replaced, or added to."""
+        merging = _Merging(self._families, base, replace=replace)
+        async for portion in rows:
+            merging.put(portion)
+        return merging.families()
 
 
-async def _merged(base: Families, rows: AsyncIterator[list[Row]], *, replace: bool) -> Families:
-    """A copy of ``base`` in which these buckets were replaced, or added to."""
-    touched: dict[str, dict[Labels, Cell]] = {}
-    opened: dict[tuple[str, Labels], _OpenCell] = {}
-    async for portion in rows:
-        for family, label_1, label_2, bucket, n, sum_us, first, task, seconds, at in portion:
-            series = touched.get(family)
-            if series is None:
-                series = touched[family] = dict(base.get(family, ()))
-            labels = (label_1, label_2)
-            histogram = opened.get((family, labels))
-            if histogram is None:
-                cell = series.get(labels)
-                if task is None and bucket == 0 and (cell is None or len(cell[0]) == 1):
-                    series[labels] = _scalar(cell, n, sum_us, first, replace)
-                    continue
-                histogram = opened[family, labels] = _OpenCell(cell or ((), (), first, ()))
-            exemplar = None if task is None else (str(task), seconds, at)
-            histogram.put(bucket, n, sum_us, first, exemplar, replace)
-    for (family, labels), histogram in opened.items():
-        touched[family][labels] = histogram.closed()
-    return {**base, **touched}
+class _Merging:
+    """Rows of totals, or of what open facts add, that are put into a copy of series."""
+
+    def __init__(self, known: Mapping[str, Family], base: Families, *, replace: bool) -> None:
+        self._known = known
+        self._base = base
+        self._replace = replace
+        self._scalars: dict[str, dict[Labels, Scalar]] = {}
+        self._opened: dict[str, dict[Labels, _OpenBuckets]] = {}
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Rows of a family come one after the other, with interruptions at most."""
+        for name, of_family in groupby(rows, itemgetter(0)):
+            family = self._known.get(name)
+            if family is None:
+                continue  # of a newer schema, or of a collector that is left out
+            if family.kind == "histogram":
+                self._put_buckets(name, of_family)
+            else:
+                self._put_scalars(family, of_family)
+
+    def _put_scalars(self, family: Family, rows: Iterable[Row]) -> None:
+        series, width, replace = self._touched(family.name), len(family.labels), self._replace
+        summed = self._known.get(SUMS.get(family.name, ""))
+        sums = None if summed is None else self._touched(summed.name)
+        for _, label_1, label_2, _, n, _, first, _, _, _ in rows:
+            labels = label_1, label_2
+            found = series.get(labels)
+            more = n
+            if found is None:
+                series[labels] = labels[:width], n, first
+            else:
+                shown, before, earliest = found
+                earliest = first if earliest is None or first < earliest else earliest
+                series[labels] = shown, n if replace else n + before, earliest
+                more = n - before if replace else n
+            if sums is not None and label_2:
+                found = sums.get((label_2, ""))
+                if found is None:
+                    sums[label_2, ""] = (label_2,), more, first
+                else:
+                    shown, before, earliest = found
+                    earliest = first if earliest is None or first < earliest else earliest
+                    sums[label_2, ""] = shown, before + more, earliest
+
+    def _put_buckets(self, family: str, rows: Iterable[Row]) -> None:
+        base = self._base.histograms.get(family, {})
+        opened, replace = self._opened.setdefault(family, {}), self._replace
+        for _, label_1, label_2, bucket, n, sum_us, first, task, seconds, at in rows:
+            labels = label_1, label_2
+            buckets = opened.get(labels)
+            if buckets is None:
+                found = base.get(labels)
+                buckets = opened[labels] = _OpenBuckets(found or ((), (), first, ()))
+            exemplar = None if task is None else (task, seconds, at)
+            buckets.put(bucket, n, sum_us, first, exemplar, replace)
+
+    def _touched(self, family: str) -> dict[Labels, Scalar]:
+        if family not in self._scalars:
+            self._scalars[family] = dict(self._base.scalars.get(family, ()))
+        return self._scalars[family]
+
+    def families(self) -> Families:
+        """What has come of it."""
+        base, histograms = self._base, {}
+        for family, opened in self._opened.items():
+            closed = {labels: buckets.closed() for labels, buckets in opened.items()}
+            histograms[family] = {**base.histograms.get(family, {}), **closed}
+        return Families({**base.scalars, **self._scalars}, {**base.histograms, **histograms})
 
 
-def _scalar(cell: Cell | None, n: int, sum_us: int, first: float, replace: bool) -> Cell:
-    """What is no histogram, or not known to be one yet."""
-    if cell is None:
-        return (n,), (sum_us,), first, ()
-    (count,), (total,), earliest, exemplars = cell
-    if replace:
-        return (n,), (sum_us,), min(earliest, first), exemplars
-    return (n + count,), (total + sum_us,), min(earliest, first), exemplars
-
-
-class _OpenCell:
-    """A cell while buckets are put into it, one after the other."""
+class _OpenBuckets:
+    """A series while buckets are put into it, one after the other."""
 
     __slots__ = ("counts", "exemplars", "first", "sums")
 
-    def __init__(self, cell: Cell) -> None:
-        counts, sums, self.first, exemplars = cell
+    def __init__(self, buckets: Buckets) -> None:
+        counts, sums, self.first, exemplars = buckets
         self.counts, self.sums, self.exemplars = [*counts], [*sums], [*exemplars]
 
     def put(
@@ -217,7 +279,7 @@ class _OpenCell:
                 exemplars.append(None)
             exemplars[bucket] = exemplar
 
-    def closed(self) -> Cell:
+    def closed(self) -> Buckets:
         return tuple(self.counts), tuple(self.sums), self.first, tuple(self.exemplars)
 
 
@@ -228,29 +290,27 @@ def batches(items: Iterable[T]) -> Iterator[list[T]]:
         yield batch
 
 
-def scalars(family: Family, series: Series, closed: Sequence[Labels] = ()) -> Portions:
+def scalars(family: Family, found: Families, closed: Sequence[Labels] = ()) -> Portions:
     """The rows of a counter or gauge; ``closed`` label values are present at zero too."""
-    present = {**dict.fromkeys(closed, _ZERO), **series} if closed else series
-    return Portions(_scalars, len(family.labels), present)
+    series = found.scalars.get(family.name, {})
+    if closed:
+        zeros: Scalars = {labels: (labels[: len(family.labels)], 0, None) for labels in closed}
+        series = {**zeros, **series}
+    return Portions(lambda: batches(series.values()))
 
 
-def _scalars(width: int, series: Series) -> Iterator[list[Scalar]]:
-    for batch in batches(series.items()):
-        yield [
-            (labels[:width], counts[0], first or None) for labels, (counts, _, first, _) in batch
-        ]
-
-
-def histograms(family: Family, series: Series, closed: Sequence[Labels] = ()) -> Portions:
+def histograms(family: Family, found: Families, closed: Sequence[Labels] = ()) -> Portions:
     """The rows of a histogram; ``closed`` label values are present at zero too.
 
     When the database has more buckets than ``family`` knows, they can't be rendered.
     """
-    present = {**dict.fromkeys(closed, _ZERO), **series} if closed else series
-    return Portions(_histograms, len(family.labels), len(family.bounds) + 1, present)
+    series = found.histograms.get(family.name, {})
+    if closed:
+        series = {**dict.fromkeys(closed, _NO_BUCKETS), **series}
+    return Portions(_histograms, len(family.labels), len(family.bounds) + 1, series)
 
 
-def _histograms(width: int, places: int, series: Series) -> Iterator[list[Histogram]]:
+def _histograms(width: int, places: int, series: Histograms) -> Iterator[list[Histogram]]:
     for batch in batches(series.items()):
         yield [
             (

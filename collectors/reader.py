@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -18,8 +18,8 @@ __all__ = ["Pauses", "Reader"]
 _SLICE_SECONDS: Final = 0.00025
 _PORTION: Final = 250
 
-# Plain tuples, not asyncpg's records, which the garbage collector tracks.
-Row = tuple[Any, ...]
+Row = tuple[Any, ...] | asyncpg.Record
+"""What is kept should be a plain tuple: the garbage collector tracks asyncpg's records."""
 
 
 class Pauses:
@@ -65,24 +65,25 @@ class Reader:
 
     async def portions(
         self, query: str, *args: object, few: bool = False
-    ) -> AsyncIterator[list[Row]]:
+    ) -> AsyncIterator[Sequence[Row]]:
         """Yield all rows of a query, some hundred at a time; ``few`` come at once.
 
         A cursor costs one round trip more, and nobody else is served while rows are decoded.
         """
         if few:
-            yield [tuple(record) for record in await self._connection.fetch(query, *args)]
+            yield await self._connection.fetch(query, *args)
             return
         cursor = await self._connection.cursor(query, *args)
         while records := await cursor.fetch(_PORTION):
-            yield [tuple(record) for record in records]
+            yield records
             if len(records) < _PORTION:
                 return
             await self.pause()
 
     async def fetch(self, query: str, *args: object, few: bool = False) -> list[Row]:
         """All rows of a query; ``few`` as for `portions`."""
-        return [row async for portion in self.portions(query, *args, few=few) for row in portion]
+        portions = self.portions(query, *args, few=few)
+        return [tuple(record) async for portion in portions for record in portion]
 
     async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None:
         """The first row of a query."""

@@ -143,10 +143,9 @@ class Scraper:
         self.timeout = timeout
         self._connections = Connections(connect)
         self._report = report
-        self._ledger = Ledger()
-        self._memories = {
-            family: Memory(family) for collector in collectors for family in collector.families
-        }
+        families = [family for collector in collectors for family in collector.families]
+        self._ledger = Ledger(families)
+        self._memories = {family: Memory(family) for family in families}
         self._flights: dict[_Collectors, tuple[_Flight, _Task]] = {}
 
     async def close(self) -> None:

@@ -86,9 +86,9 @@ class TaskCollector(DatabaseCollector[Families]):
         """Turn the ledger's series into the rows of each family."""
         built: dict[str, Iterable[Sequence[Row]]] = {}
         for family in _COUNTERS:
-            built[family.name] = scalars(family, data.get(family.name, {}))
+            built[family.name] = scalars(family, data)
         for family in _HISTOGRAMS:
-            built[family.name] = histograms(family, data.get(family.name, {}))
+            built[family.name] = histograms(family, data)
         for family, closed in _CLOSED.items():
-            built[family.name] = scalars(family, data.get(family.name, {}), closed)
+            built[family.name] = scalars(family, data, closed)
         return built

@@ -46,8 +46,8 @@ class WebhookCollector(DatabaseCollector[Families]):
     def build(self, data: Families) -> Built:
         """Turn the ledger's series into the rows of each family."""
         return {
-            _DELIVERIES.name: scalars(_DELIVERIES, data.get(_DELIVERIES.name, {})),
-            _DURATION.name: histograms(_DURATION, data.get(_DURATION.name, {})),
-            _ATTEMPTS.name: scalars(_ATTEMPTS, data.get(_ATTEMPTS.name, {})),
-            _PENDING.name: scalars(_PENDING, data.get(_PENDING.name, {}), [("", "")]),
+            _DELIVERIES.name: scalars(_DELIVERIES, data),
+            _DURATION.name: histograms(_DURATION, data),
+            _ATTEMPTS.name: scalars(_ATTEMPTS, data),
+            _PENDING.name: scalars(_PENDING, data, [("", "")]),
         }

@@ -107,7 +107,7 @@ class _Verification:
         self.connection = connection
         self.collectors = collectors
         self.families: dict[str, Family] = {f.name: f for c in collectors for f in c.families}
-        self.reader = Reader(connection, Ledger(), Pauses())
+        self.reader = Reader(connection, Ledger(self.families.values()), Pauses())
         self.report = Report()
 
     async def run(self, hidden: set[str], progress: Progress) -> Report:

@@ -71,7 +71,7 @@ class Recount(NamedTuple):
         """Nothing counted yet."""
         return cls({}, {})
 
-    def add(self, row: Row | asyncpg.Record) -> None:
+    def add(self, row: Row) -> None:
         """Add one row of ``metrics.contribution``, ``totals`` or ``pruned``."""
         family, label_1, label_2, bucket, n, sum_us, first_at = row
         key = (family, label_1, label_2, bucket)
@@ -127,7 +127,7 @@ async def closed_facts(connection: asyncpg.Connection, progress: Progress) -> Re
     return found
 
 
-async def _read(rows: AsyncIterator[list[Row]], into: Recount) -> Recount:
+async def _read(rows: AsyncIterator[Sequence[Row]], into: Recount) -> Recount:
     async for portion in rows:
         for row in portion:
             into.add(row)

@@ -8,10 +8,10 @@ import asyncpg
 import pytest
 
 from collectors.agents import AgentCollector, AgentData
-from collectors.base import Built, DatabaseCollector, Family, Row
+from collectors.base import Built, DatabaseCollector, Family, Row, Scalar
 from collectors.chains import ChainCollector
 from collectors.database import DatabaseUseCollector, PoolState, QueryStats
-from collectors.ledger import Families
+from collectors.ledger import Families, Histograms, Scalars
 from collectors.queue import QueueCollector
 from collectors.rowmetric import RowMetric
 from collectors.tasks import TaskCollector
@@ -33,7 +33,7 @@ def rows(built: Built) -> Mapping[str, list[Row]]:
 
 
 def test_tasks_from_an_empty_ledger() -> None:
-    found = rows(TaskCollector().build({}))
+    found = rows(TaskCollector().build(Families()))
     assert found["ains_tasks_in_queue"] == [((str(p),), 0, None) for p in range(1, 11)]
     assert found["ains_tasks_in_flight"] == [(("ASSIGNED",), 0, None), (("ACTIVE",), 0, None)]
     assert found["ains_tasks_blocked"] == [((), 0, None)]
@@ -47,20 +47,23 @@ def test_oldest_task_is_shown_when_one_waits() -> None:
 
 
 def test_tasks_from_a_ledger() -> None:
-    series: Families = {
-        "ains_tasks_created_total": {("t", "c"): ((7,), (0,), 5.0, ())},
-        "ains_task_timeouts_total": {("t", ""): ((1,), (0,), 6.0, ())},
-        "ains_task_duration_seconds": {
-            ("t", "FAILED"): (
-                (2, 0, 1),
-                (500_000, 0, 7_000_000),
-                8.0,
-                (("a task", 0.25, 8.0),),
-            )
+    series = Families(
+        {
+            "ains_tasks_created_total": {("t", "c"): (("t", "c"), 7, 5.0)},
+            "ains_task_timeouts_total": {("t", ""): (("t",), 1, 6.0)},
+            "ains_tasks_in_queue": {("5", ""): (("5",), 3, 9.0)},
         },
-        "ains_tasks_in_queue": {("5", ""): ((3,), (0,), 9.0, ())},
-        "a_family_that_is_not_known_here": {("", ""): ((1,), (0,), 9.0, ())},
-    }
+        {
+            "ains_task_duration_seconds": {
+                ("t", "FAILED"): (
+                    (2, 0, 1),
+                    (500_000, 0, 7_000_000),
+                    8.0,
+                    (("a task", 0.25, 8.0),),
+                )
+            }
+        },
+    )
     built = TaskCollector().build(series)
     found = rows(built)
     assert found["ains_tasks_created_total"] == [(("t", "c"), 7, 5.0)]
@@ -78,30 +81,32 @@ def test_tasks_from_a_ledger() -> None:
     assert rows(built) == found, "it may be rendered more than once"
 
 
-def test_agents_completed_tasks_are_summed_over_the_types() -> None:
-    completed = {
-        ("t", "a"): ((2,), (0,), 30.0, ()),
-        ("u", "a"): ((3,), (0,), 20.0, ()),
-        ("t", ""): ((9,), (0,), 10.0, ()),  # completed by hand, without an agent
-    }
-    data = AgentData(1, 0, [("BUSY", 1)], [], {"ains_tasks_completed_total": completed})
+def test_agents_are_counted_by_status() -> None:
+    data = AgentData([("AVAILABLE", 2, 1), ("BUSY", 1, 1)], [(("a", "A"), 0.5, None)], Families())
     found = rows(AgentCollector().build(data))
-    assert found["ains_agent_tasks_completed_total"] == [(("a",), 5, 20.0)]
-    assert found["ains_agents_by_status"] == [(("BUSY",), 1, None)]
+    assert found["ains_agents_total"] == [((), 3, None)]
+    assert found["ains_agents_active"] == [((), 2, None)]
+    assert found["ains_agents_by_status"] == [(("AVAILABLE",), 2, None), (("BUSY",), 1, None)]
+    assert found["ains_agent_trust_score"] == [(("a", "A"), 0.5, None)]
 
 
 def test_every_family_that_is_built_is_declared_and_the_reverse() -> None:
-    empty: tuple[Any, ...] = ({}, AgentData(0, 0, [], [], {}), {}, {}, 1.0)
+    none = Families()
+    empty: tuple[Any, ...] = (none, AgentData([], [], none), none, none, 1.0)
     for collector, data in zip(COLLECTORS, empty, strict=True):
         assert set(collector.build(data)) == {family.name for family in collector.families}
 
 
 def test_no_step_of_rendering_is_long() -> None:
     """Between two steps others may run: with 100,000 series no step may take much of them."""
-    many = {("t", str(n)): ((n,), (0,), 1.0, ()) for n in range(3000)}
-    durations = {(str(n), "FAILED"): ((n,) * 11, (0,) * 11, 1.0, ()) for n in range(3000)}
-    tasks = {"ains_tasks_created_total": many, "ains_task_duration_seconds": durations}
-    agents = AgentData(0, 0, [], [("a", "A", 0.5)] * 3000, {"ains_tasks_completed_total": many})
+    many: Scalars = {("t", str(n)): (("t", str(n)), n, 1.0) for n in range(3000)}
+    by_agent: Scalars = {(str(n), ""): ((str(n),), n, 1.0) for n in range(3000)}
+    durations: Histograms = {
+        (str(n), "FAILED"): ((n,) * 11, (0,) * 11, 1.0, ()) for n in range(3000)
+    }
+    tasks = Families({"ains_tasks_created_total": many}, {"ains_task_duration_seconds": durations})
+    trust: list[Scalar] = [(("a", "A"), 0.5, None)] * 3000
+    agents = AgentData([], trust, Families({"ains_agent_tasks_completed_total": by_agent}))
     for collector, data in zip(COLLECTORS, (tasks, agents), strict=False):
         built = collector.build(data)
         for family in collector.families:
