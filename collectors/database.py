@@ -10,7 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from collectors.base import Family, Row
-from collectors.rowmetric import RowMetric
+from collectors.rowmetric import Memory, RowMetric
 
 __all__ = ["DatabaseUseCollector", "PoolState", "QueryStats"]
 
@@ -72,6 +72,7 @@ class DatabaseUseCollector(Collector):
         """Show ``stats`` and what ``pool`` says at the scrape."""
         self._stats = stats
         self._pool = pool
+        self._written = Memory(_DURATION)
 
     def describe(self) -> Iterator[Metric]:
         """Yield the families without samples."""
@@ -87,4 +88,4 @@ class DatabaseUseCollector(Collector):
         durations: list[Row] = [
             ((kind,), tuple(stats.buckets[kind]), stats.seconds[kind], None, ()) for kind in _TYPES
         ]
-        yield RowMetric(_DURATION, [durations])
+        yield RowMetric(_DURATION, [durations], memory=self._written)

@@ -218,8 +218,10 @@ def _render(metrics: Iterable[Metric], chosen: Format, failed: Failed, out: list
         except Exception as error:  # noqa: BLE001 - one family's mistake is not the others'
             del out[before:]
             failed(metric, error)
-    if chosen.openmetrics:
-        out.append(_EOF.encode())
+
+
+def _end(chosen: Format) -> list[bytes]:
+    return [_EOF.encode()] if chosen.openmetrics else []
 
 
 def _raise(_: Metric, error: Exception) -> None:
@@ -231,7 +233,7 @@ def render(metrics: Iterable[Metric], chosen: Format, failed: Failed = _raise) -
     out: list[bytes] = []
     for _ in _render(metrics, chosen, failed, out):
         pass
-    return b"".join(out)
+    return b"".join([*out, *_end(chosen)])
 
 
 async def exposition(
@@ -241,10 +243,15 @@ async def exposition(
 
     ``failed`` is told of a family that can't be rendered, which is left out then.
     """
+    return [*await _pieces(metrics, chosen, failed), *_end(chosen)]
+
+
+async def _pieces(metrics: Iterable[Metric], chosen: Format, failed: Failed) -> list[bytes]:
     pauses = Pauses()
     out: list[bytes] = []
     for _ in _render(metrics, chosen, failed, out):
-        await pauses.pause()
+        if pauses.due:
+            await pauses.pause()
     return out
 
 
@@ -293,10 +300,15 @@ class _Body(Payload):
             await pauses.pause()
 
 
+def _own(scraper: Scraper) -> Iterator[Metric]:
+    """What the process itself has counted."""
+    for collector in scraper.in_process:
+        yield from collector.collect()
+
+
 def all_metrics(scraper: Scraper, snapshot: Snapshot, chosen: Format) -> list[Metric]:
     """The families of the process and of a snapshot."""
-    own = (metric for collector in scraper.in_process for metric in collector.collect())
-    return [*own, *snapshot.metrics(created=chosen.openmetrics)]
+    return [*_own(scraper), *snapshot.metrics(created=chosen.openmetrics)]
 
 
 def metrics_handler(scraper: Scraper) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -307,11 +319,18 @@ def metrics_handler(scraper: Scraper) -> Callable[[web.Request], Awaitable[web.R
         chosen = negotiate(", ".join(request.headers.getall("Accept", [])))
         limit = time_limit(headers.get("X-Prometheus-Scrape-Timeout-Seconds"), scraper.timeout)
         names = frozenset(request.query.getall("name[]", [])) or None
-        snapshot = await scraper.scrape(limit, names)
-        metrics = all_metrics(scraper, snapshot, chosen)
-        if names is not None:
-            metrics = select(metrics, names)
-        pieces = await exposition(metrics, chosen, snapshot.failed)
+
+        def picked(metrics: Iterable[Metric]) -> Iterable[Metric]:
+            return metrics if names is None else select(metrics, names)
+
+        async with asyncio.TaskGroup() as group:
+            scrape = group.create_task(scraper.scrape(limit, names))
+            await asyncio.sleep(0)
+            # While the database works.
+            pieces = await _pieces(picked(_own(scraper)), chosen, scraper.failed)
+        snapshot = scrape.result()
+        shown = picked(snapshot.metrics(created=chosen.openmetrics))
+        pieces += await exposition(shown, chosen, snapshot.failed)
         answer = {"Content-Type": chosen.content_type, "Vary": "Accept, Accept-Encoding"}
         size = sum(map(len, pieces))
         if size >= _GZIP_FROM and accepts_gzip(headers.get("Accept-Encoding")):

@@ -25,7 +25,7 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from collectors.base import Family, Row
-from collectors.rowmetric import RowMetric
+from collectors.rowmetric import Memory, RowMetric
 
 __all__ = ["BUCKETS", "HttpCollector", "HttpMetrics"]
 
@@ -147,6 +147,7 @@ class HttpCollector(Collector):
     def __init__(self, metrics: HttpMetrics) -> None:
         """``metrics`` is the application's own."""
         self._metrics = metrics
+        self._written = Memory(_DURATION)
 
     def describe(self) -> Iterator[Metric]:
         """Yield the families without samples; ``name[]`` finds them by these."""
@@ -166,5 +167,5 @@ class HttpCollector(Collector):
                 durations.append((labels, tuple(series.buckets), series.seconds, None, ()))
             in_progress.append((labels, series.in_progress, None))
         yield RowMetric(_REQUESTS, [requests])
-        yield RowMetric(_DURATION, [durations])
+        yield RowMetric(_DURATION, [durations], memory=self._written)
         yield RowMetric(_IN_PROGRESS, [in_progress])

@@ -66,8 +66,7 @@ T = TypeVar("T")
 Exemplars = tuple[Exemplar | None, ...]
 Buckets = tuple[tuple[int, ...], tuple[int, ...], float, Exemplars]
 """One series of a histogram: counts and sums in microseconds by bucket, the Unix time of its first
-fact, and an exemplar of each bucket up to the last one that has any."""
-_NO_BUCKETS: Final[Buckets] = ((0,), (0,), 0.0, ())
+fact, and an exemplar of each bucket, or none at all."""
 
 Labels = tuple[str, str]
 """Both labels of a row of totals; one that its family doesn't have is empty."""
@@ -191,7 +190,7 @@ class _Merging:
             if family is None:
                 continue  # of a newer schema, or of a collector that is left out
             if family.kind == "histogram":
-                self._put_buckets(name, of_family)
+                self._put_buckets(family, of_family)
             else:
                 self._put_scalars(family, of_family)
 
@@ -219,17 +218,25 @@ class _Merging:
                     earliest = first if earliest is None or first < earliest else earliest
                     sums[label_2, ""] = shown, before + more, earliest
 
-    def _put_buckets(self, family: str, rows: Iterable[Row]) -> None:
-        base = self._base.histograms.get(family, {})
-        opened, replace = self._opened.setdefault(family, {}), self._replace
+    def _put_buckets(self, family: Family, rows: Iterable[Row]) -> None:
+        base, places = self._base.histograms.get(family.name, {}), len(family.bounds) + 1
+        opened, replace = self._opened.setdefault(family.name, {}), self._replace
         for _, label_1, label_2, bucket, n, sum_us, first, task, seconds, at in rows:
             labels = label_1, label_2
-            buckets = opened.get(labels)
-            if buckets is None:
-                found = base.get(labels)
-                buckets = opened[labels] = _OpenBuckets(found or ((), (), first, ()))
-            exemplar = None if task is None else (task, seconds, at)
-            buckets.put(bucket, n, sum_us, first, exemplar, replace)
+            found = opened.get(labels)
+            if found is None:
+                found = opened[labels] = _OpenBuckets(base.get(labels), first)
+                found.widen(places)
+            if bucket >= len(found.counts):
+                found.widen(bucket + 1)
+            found.first = min(found.first, first)
+            if replace:
+                found.counts[bucket], found.sums[bucket] = n, sum_us
+            else:
+                found.counts[bucket] += n
+                found.sums[bucket] += sum_us
+            if task is not None:
+                found.exemplars[bucket] = task, seconds, at
 
     def _touched(self, family: str) -> dict[Labels, Scalar]:
         if family not in self._scalars:
@@ -250,37 +257,20 @@ class _OpenBuckets:
 
     __slots__ = ("counts", "exemplars", "first", "sums")
 
-    def __init__(self, buckets: Buckets) -> None:
-        counts, sums, self.first, exemplars = buckets
-        self.counts, self.sums, self.exemplars = [*counts], [*sums], [*exemplars]
+    def __init__(self, buckets: Buckets | None, first: float) -> None:
+        counts, sums, self.first, exemplars = buckets or ((), (), first, ())
+        self.counts, self.sums = [*counts], [*sums]
+        self.exemplars: list[Exemplar | None] = [*exemplars]
 
-    def put(
-        self,
-        bucket: int,
-        n: int,
-        sum_us: int,
-        first: float,
-        exemplar: Exemplar | None,
-        replace: bool,
-    ) -> None:
-        counts, sums = self.counts, self.sums
-        self.first = min(self.first, first)
-        while len(counts) <= bucket:
-            counts.append(0)
-            sums.append(0)
-        if replace:
-            counts[bucket], sums[bucket] = n, sum_us
-        else:
-            counts[bucket] += n
-            sums[bucket] += sum_us
-        if exemplar is not None:
-            exemplars = self.exemplars
-            while len(exemplars) <= bucket:
-                exemplars.append(None)
-            exemplars[bucket] = exemplar
+    def widen(self, places: int) -> None:
+        """Make room for so many buckets, if there is less."""
+        self.counts += [0] * (places - len(self.counts))
+        self.sums += [0] * (places - len(self.sums))
+        self.exemplars += [None] * (places - len(self.exemplars))
 
     def closed(self) -> Buckets:
-        return tuple(self.counts), tuple(self.sums), self.first, tuple(self.exemplars)
+        exemplars = tuple(self.exemplars) if any(self.exemplars) else ()
+        return tuple(self.counts), tuple(self.sums), self.first, exemplars
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:
@@ -306,19 +296,15 @@ def histograms(family: Family, found: Families, closed: Sequence[Labels] = ()) -
     """
     series = found.histograms.get(family.name, {})
     if closed:
-        series = {**dict.fromkeys(closed, _NO_BUCKETS), **series}
-    return Portions(_histograms, len(family.labels), len(family.bounds) + 1, series)
+        zeros = (0,) * (len(family.bounds) + 1)
+        nothing: Buckets = zeros, zeros, 0.0, ()
+        series = {**dict.fromkeys(closed, nothing), **series}
+    return Portions(_histograms, len(family.labels), series)
 
 
-def _histograms(width: int, places: int, series: Histograms) -> Iterator[list[Histogram]]:
+def _histograms(width: int, series: Histograms) -> Iterator[list[Histogram]]:
     for batch in batches(series.items()):
         yield [
-            (
-                labels[:width],
-                counts + (0,) * (places - len(counts)),
-                sum(sums) / 1_000_000,
-                first or None,
-                exemplars and exemplars + (None,) * (places - len(exemplars)),
-            )
+            (labels[:width], counts, sum(sums) / 1_000_000, first or None, exemplars)
             for labels, (counts, sums, first, exemplars) in batch
         ]

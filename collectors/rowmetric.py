@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import accumulate, chain
 from math import isnan
+from operator import itemgetter
 from typing import Final, TypeVar, cast
 
 from prometheus_client import Metric
@@ -32,7 +33,11 @@ _SERIES: Final = 15  # of histograms, at a time
 
 _Written = dict[tuple[str, ...], tuple[Histogram, str]]
 """Whole series as they were last written, and what from, by their label values."""
+_WrittenPortions = dict[int, tuple[Sequence[Scalar], str]]
+"""Portions of series as they were last written, and what from, by their number."""
 _NOTHING: Final = None, ""
+_VALUE: Final = itemgetter(1)
+_CREATED: Final = itemgetter(2)
 
 # Can't be in an escaped label value, where a line never ends.
 _MARK: Final = "\n"
@@ -104,8 +109,10 @@ class Memory:
         self.created = Numbers()
         self.numbers = Numbers()
         self.exemplars = Texts(_exemplar)
+        self.scalars: dict[bool, _WrittenPortions] = {}
+        """By whether ``_created`` is shown."""
         self.histograms: dict[tuple[bool, bool], _Written] = {}
-        """Histograms by format, and whether ``_created`` is shown."""
+        """By format, and whether ``_created`` is shown."""
 
     def forget(self, samples: int) -> None:
         """Start anew when most of what is remembered is not of the ``samples`` that there are."""
@@ -207,31 +214,50 @@ class RowMetric(Metric):
 
         Text has no ``_created``; make the metric without them for it.
         """
-        yield _header(self.family, openmetrics)
-        if self.family.kind == "histogram":
-            yield from self._histogram_lines(openmetrics)
-        else:
-            yield from self._scalar_lines()
+        histogram = self.family.kind == "histogram"
+        lines = self._histogram_lines(openmetrics) if histogram else self._scalar_lines()
+        yield _header(self.family, openmetrics) + next(lines, "")
+        yield from lines
 
     def _scalar_lines(self) -> Iterator[str]:
+        # What is shown in part is seldom asked for, and not remembered.
+        known: _WrittenPortions = {}
+        if self._names is None:
+            known = self._memory.scalars.setdefault(self._created, known)
+        write = self._scalar_writer()
+        series = portions = 0
+        for portion in cast("Iterable[Sequence[Scalar]]", self.portions):
+            before, text = known.get(portions, _NOTHING)
+            if before != portion:
+                text = write(portion)
+                # A zero equals others that are written in another way.
+                if all(map(_VALUE, portion)) and 0 not in map(_CREATED, portion):
+                    known[portions] = portion, text
+            portions += 1
+            series += len(portion)
+            yield text
+        self._memory.forget(series)
+        if len(known) > 2 * portions:
+            known.clear()
+
+    def _scalar_writer(self) -> Callable[[Sequence[Scalar]], str]:
         name, created_name = self.family.name, f"{self.family.base_name}_created"
         shown = self.sample_names
-        alone = len(shown) == 1 and shown[0] == name
+        with_value, with_created = name in shown, created_name in shown
         labels, numbers, moments = self._memory.labels, self._memory.numbers, self._memory.created
-        series = 0
-        for portion in cast("Iterable[Sequence[Scalar]]", self.portions):
-            series += len(portion)
-            if alone:
-                lines = [f"{name}{labels[of]} {numbers[n]}\n" for of, n, _ in portion]
-            else:
-                lines = []
-                for of, n, created in portion:
-                    if name in shown:
-                        lines.append(f"{name}{labels[of]} {numbers[n]}\n")
-                    if created is not None and created_name in shown:
-                        lines.append(f"{created_name}{labels[of]} {moments[created]}\n")
-            yield "".join(lines)
-        self._memory.forget(series)
+
+        def write(portion: Sequence[Scalar]) -> str:
+            if not with_created:
+                return "".join([f"{name}{labels[of]} {numbers[n]}\n" for of, n, _ in portion])
+            lines = []
+            for of, n, created in portion:
+                if with_value:
+                    lines.append(f"{name}{labels[of]} {numbers[n]}\n")
+                if created is not None:
+                    lines.append(f"{created_name}{labels[of]} {moments[created]}\n")
+            return "".join(lines)
+
+        return write
 
     def _histogram_lines(self, openmetrics: bool) -> Iterator[str]:
         memory, les = self._memory, _les(self.family)
@@ -308,7 +334,8 @@ def _les(family: Family) -> tuple[str, ...]:
     return (*map(format_number, map(float, family.bounds)), "+Inf")
 
 
-def _labels_of(names: Sequence[str], also: str | None = None) -> Callable[[tuple[str, ...]], str]:
+@cache
+def _labels_of(names: tuple[str, ...], also: str | None = None) -> Callable[[tuple[str, ...]], str]:
     """What writes label values as ``{…}``, in the order of the labels' names.
 
     The value of the label ``also`` is `_MARK`.

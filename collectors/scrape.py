@@ -38,7 +38,7 @@ _OUT_OF_TIME: Final = frozenset({"57014", "55P03"})  # statement_timeout, lock_t
 
 _Collectors = tuple[DatabaseCollector[Any], ...]
 Report = Callable[[str, Exception], None]
-"""Is told of the collector (or ``database``) that failed, and why."""
+"""Is told of the collector (``database``, or a family of the process) that failed, and why."""
 
 
 @dataclass(slots=True)
@@ -155,6 +155,10 @@ class Scraper:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._connections.close()
+
+    def failed(self, metric: Metric, error: Exception) -> None:
+        """Take note that a family of the process itself couldn't be rendered."""
+        self._report(metric.name, error)
 
     def describe(self) -> Iterator[Metric]:
         """Yield all database families, without samples."""

@@ -56,10 +56,10 @@ def test_tasks_from_a_ledger() -> None:
         {
             "ains_task_duration_seconds": {
                 ("t", "FAILED"): (
-                    (2, 0, 1),
-                    (500_000, 0, 7_000_000),
+                    (2, 0, 1, *[0] * 8),
+                    (500_000, 0, 7_000_000, *[0] * 8),
                     8.0,
-                    (("a task", 0.25, 8.0),),
+                    (("a task", 0.25, 8.0), *[None] * 10),
                 )
             }
         },
@@ -112,7 +112,7 @@ def test_no_step_of_rendering_is_long() -> None:
         for family in collector.families:
             metric = RowMetric(family, built.get(family.name, ()), created=True)
             for step in metric.encode(openmetrics=True):
-                assert step.count("\n") <= 500
+                assert step.count("\n") <= 2 + 500
 
 
 @pytest.mark.parametrize("family", HISTOGRAMS, ids=lambda family: family.name)
