@@ -1,7 +1,7 @@
 """What is rendered equals prometheus_client's rendering, and what is asked for is what is sent."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import pytest
@@ -148,6 +148,21 @@ def test_numbers_that_are_equal_may_look_different() -> None:
     values = (0, -0.0, 0.0, math.nan, 1, 1.0, True)
     metric = RowMetric(family, [[((str(n),), value, None) for n, value in enumerate(values)]])
     assert render([metric], OPENMETRICS) == reference(metric, True)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [lambda n: (("x",), n, None), lambda n: (("x",), 1, n)],
+    ids=["value", "created"],
+)
+def test_numbers_that_were_equal_at_the_last_scrape_may_look_different(
+    row: Callable[[float], Row],
+) -> None:
+    family = Family("ains_x_total", "counter", "X", ("a",))
+    memory = Memory(family)
+    for value in (0, -0.0, 0.0, -0.0, 2, 2.0):
+        metric = RowMetric(family, [[row(value)]], created=True, memory=memory)
+        assert render([metric], OPENMETRICS) == reference(metric, True)
 
 
 @given(st.lists(st.tuples(hostile, hostile), unique=True, max_size=5))
