@@ -17,6 +17,7 @@ from benchmarks.support.processes import (
     generator,
     others_seconds,
     python_process,
+    quiet,
 )
 from benchmarks.support.results import Measured, conditions, save, table
 
@@ -190,6 +191,7 @@ async def _run(arguments: argparse.Namespace) -> str:
             servers.start(stack, name, small)
         load = await stack.enter_async_context(generator())
         bench = _Bench(arguments, servers, cluster, load)
+        await quiet(cluster.pid)
         measured = {scenario.name: Measured() for scenario in chosen}
         for number in range(arguments.rounds):
             print(f"round {number + 1} of {arguments.rounds}", flush=True)

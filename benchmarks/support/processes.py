@@ -24,12 +24,15 @@ __all__ = [
     "generator",
     "others_seconds",
     "python_process",
+    "quiet",
     "server_process",
 ]
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 30.0
+_IDLE: Final = 0.05
+_IDLE_SECONDS: Final = 5.0
 
 
 def free_port() -> int:
@@ -156,6 +159,19 @@ def cpu_seconds(pid: int | None) -> float:
         if process is parent:
             total += times.children_user + times.children_system
     return total
+
+
+async def quiet(pid: int | None, patience: float = 600.0) -> None:
+    """Wait until a process and its children have next to nothing to do.
+
+    After a million tasks were made, PostgreSQL makes partitions for them and vacuums for minutes.
+    """
+    end = monotonic() + patience
+    busy = 1.0
+    while busy > _IDLE and monotonic() < end:
+        before, start = cpu_seconds(pid), monotonic()
+        await asyncio.sleep(_IDLE_SECONDS)
+        busy = (cpu_seconds(pid) - before) / (monotonic() - start)
 
 
 def others_seconds(*ours: int | None) -> float:
