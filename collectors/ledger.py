@@ -260,7 +260,7 @@ class _OpenBuckets:
     def __init__(self, buckets: Buckets | None, first: float) -> None:
         counts, sums, self.first, exemplars = buckets or ((), (), first, ())
         self.counts, self.sums = [*counts], [*sums]
-        self.exemplars: list[Exemplar | None] = [*exemplars]
+        self.exemplars: list[Exemplar | None] = [*exemplars] or [None] * len(counts)
 
     def widen(self, places: int) -> None:
         """Make room for so many buckets, if there is less."""
