@@ -16,17 +16,27 @@ from benchmarks.support.database import Cluster, running_cluster
 from benchmarks.support.pgbench import pgbench
 from benchmarks.support.processes import cpu_seconds, others_seconds
 from benchmarks.support.results import conditions, save, table
-from benchmarks.write_path.workload import AGENTS, CLIENTS, SCRIPTS, VARIANTS, fold, prepare, reset
+from benchmarks.write_path.workload import (
+    AGENTS,
+    CLIENTS,
+    SCRIPTS,
+    VARIANTS,
+    fold,
+    prepare,
+    reset,
+    script_of,
+)
 
 _LEGEND = f"""\
 pgbench, {{clients}} clients, prepared statements, {{rounds}} rounds of {{seconds}} s in which the
 variants take turns; medians, and medians of the ratios within a round. The *service's* lifecycle is
 what it sends for POST /ains/tasks, which routes the task at once, and for an agent's reports of
 ACTIVE and COMPLETED; the other one is four of the simplest statements that do: INSERT, ASSIGNED,
-ACTIVE, COMPLETED. *The ledger* is its triggers without what
-follows from a fact; *everything* adds trust ({AGENTS} agents), webhooks (of 10 of {CLIENTS}
-clients), dependents and chains (looked for, none there). CPU is processor time of the whole of
-PostgreSQL; folding is the worker's and not part of it."""
+ACTIVE, COMPLETED. *Facts by the client*: no triggers, but each statement writes its fact as well,
+which is what any record of facts costs, and every other writer would forget. *The ledger* is its
+triggers without what follows from a fact; *everything* adds trust ({AGENTS} agents), webhooks (of
+10 of {CLIENTS} clients), dependents and chains (looked for, none there). CPU is processor time of
+the whole of PostgreSQL; folding is the worker's and not part of it."""
 
 
 @dataclass
@@ -80,6 +90,8 @@ def _rows(found: dict[tuple[str, str], _Found], names: Sequence[str]) -> list[li
     for name in names:
         base = found[name, next(iter(VARIANTS))]
         for variant in VARIANTS:
+            if (name, variant) not in found:
+                continue
             this = found[name, variant]
             rate = median(a / b for a, b in zip(this.rates, base.rates, strict=True))
             cost = median(a / b for a, b in zip(this.cpu, base.cpu, strict=True))
@@ -98,7 +110,13 @@ def _rows(found: dict[tuple[str, str], _Found], names: Sequence[str]) -> list[li
 
 async def _run(arguments: argparse.Namespace) -> str:
     names = [name for name in SCRIPTS if arguments.only in name]
-    found = {(name, variant): _Found() for name in names for variant in VARIANTS}
+    texts = {
+        (name, variant): text
+        for name in names
+        for variant in VARIANTS
+        if (text := script_of(name, variant)) is not None
+    }
+    found = {both: _Found() for both in texts}
     shares: list[float] = []
     async with AsyncExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ains-scripts-")))
@@ -110,17 +128,15 @@ async def _run(arguments: argparse.Namespace) -> str:
             urls[variant] = await cluster.create(f"bench_ledger_{number}")
             stack.push_async_callback(cluster.drop, f"bench_ledger_{number}")
             key = await prepare(urls[variant], variant)
-        scripts = {name: place / name for name in names}
-        for name, script in scripts.items():
-            script.write_text(SCRIPTS[name].replace("{key}", key))
+        scripts = {both: place / " ".join(both) for both in texts}
+        for both, script in scripts.items():
+            script.write_text(texts[both].replace("{key}", key))
         for number in range(arguments.rounds):
             print(f"round {number + 1} of {arguments.rounds}", flush=True)
-            for name, script in scripts.items():
-                # Whoever goes first in one round goes last in the next.
-                for variant in VARIANTS if number % 2 == 0 else reversed(VARIANTS):
-                    into = found[name, variant]
-                    share = await _measure(arguments, cluster, urls[variant], script, into)
-                    shares.append(share)
+            # Whoever goes first in one round goes last in the next.
+            for both in scripts if number % 2 == 0 else reversed(scripts):
+                url, script = urls[both[1]], scripts[both]
+                shares.append(await _measure(arguments, cluster, url, script, found[both]))
         note = (
             f"{conditions(cluster.version)} Other programs took "
             f"{100 * median(shares):.0f} % of the machine (median)."

@@ -8,32 +8,70 @@ import asyncpg
 from ains.db.sql import load
 from benchmarks.support.database import CAPABILITY, add_agents
 
-__all__ = ["AGENTS", "CLIENTS", "SCRIPTS", "VARIANTS", "fold", "prepare", "reset"]
+__all__ = ["AGENTS", "CLIENTS", "SCRIPTS", "VARIANTS", "fold", "prepare", "reset", "script_of"]
 
 AGENTS: Final = 1000
 CLIENTS: Final = 100
 
 # The columns that the API writes. Keys grow with time, as the API's do.
-_INSERT: Final = f"""\
+_VALUES: Final = f"""\
 \\set agent random(1, {AGENTS})
 \\set client random(1, {CLIENTS})
 \\set type random(1, 20)
-INSERT INTO tasks (task_id, client_id, task_type, capability_required, input_data) \
-VALUES ({{key}}(), 'bench-agent-' || :client::integer, 'type-' || :type::integer, 'benchmark', \
-'{{"text": "what there is to do"}}') RETURNING task_id \\gset
 """
-_CHANGES: Final = """\
+_INSERT: Final = """\
+INSERT INTO tasks (task_id, client_id, task_type, capability_required, input_data) \
+VALUES ({key}(), 'bench-agent-' || :client::integer, 'type-' || :type::integer, 'benchmark', \
+'{"text": "what there is to do"}') RETURNING """
+_CHANGES: Final = (
+    """\
 UPDATE tasks SET status = 'ASSIGNED', assigned_agent_id = 'bench-agent-' || :agent::integer, \
 last_agent_id = 'bench-agent-' || :agent::integer, failure_reason = NULL, assigned_at = now(), \
 deadline_at = now() + make_interval(secs => timeout_seconds), updated_at = now() \
-WHERE task_id = :task_id::uuid AND status = 'PENDING';
+WHERE task_id = :task_id::uuid AND status = 'PENDING'""",
+    """\
 UPDATE tasks SET status = 'ACTIVE', started_at = now(), \
 deadline_at = now() + make_interval(secs => timeout_seconds), updated_at = now() \
-WHERE task_id = :task_id::uuid AND status = 'ASSIGNED';
+WHERE task_id = :task_id::uuid AND status = 'ASSIGNED'""",
+    """\
 UPDATE tasks SET status = 'COMPLETED', result_data = '{"text": "what came of it"}', \
 failure_reason = NULL, deadline_at = NULL, completed_at = now(), updated_at = now() \
-WHERE task_id = :task_id::uuid AND status = 'ACTIVE';
-"""
+WHERE task_id = :task_id::uuid AND status = 'ACTIVE'""",
+)
+# The same facts as the ledger's trigger writes, by whoever changes the task and by no other.
+_FACT: Final = """\
+WITH t AS ({change}) INSERT INTO task_events_open (at, event, task_id, task_type, client_id, \
+agent_id, reason, retry, from_status, to_status, from_priority, to_priority, blocked_change, \
+duration_us, queue_us) SELECT clock_timestamp(), {fact} FROM t RETURNING task_id"""
+_CREATED: Final = """\
+'created', task_id, task_type, client_id, '', '', 0, '', 'PENDING', priority, priority, \
+is_blocked::integer, NULL, NULL"""
+_CHANGED: Final = """\
+'{event}', task_id, task_type, client_id, assigned_agent_id, '', 0, '{before}', '{after}', \
+priority, priority, 0, {duration}, {queue}"""
+_FACTS: Final = (
+    _CHANGED.format(
+        event="assigned",
+        before="PENDING",
+        after="ASSIGNED",
+        duration="NULL",
+        queue="microseconds(assigned_at - queued_at)",
+    ),
+    _CHANGED.format(
+        event="started", before="ASSIGNED", after="ACTIVE", duration="NULL", queue="NULL"
+    ),
+    _CHANGED.format(
+        event="completed",
+        before="ACTIVE",
+        after="COMPLETED",
+        duration="microseconds(completed_at - started_at)",
+        queue="NULL",
+    ),
+)
+
+
+def _with_fact(change: str, fact: str) -> str:
+    return _FACT.replace("{change}", change).replace("{fact}", fact)
 
 
 def _service(name: str, *arguments: str) -> str:
@@ -57,18 +95,27 @@ _SUBMIT: Final = _service(
 )
 _REPORTED: Final = (":task_id::uuid", ":assigned_agent_id::text")
 _SERVICE: Final = f"""\
-\\set client random(1, {CLIENTS})
-\\set type random(1, 20)
-{_SUBMIT} \\gset
+{_VALUES}{_SUBMIT} \\gset
 {_service("start", *_REPORTED)};
 {_service("complete", *_REPORTED, _DATA, "NULL::text")};
 """
+_LIFECYCLE: Final = "".join(f"{change};\n" for change in _CHANGES)
 SCRIPTS: Final = {
     "the service's lifecycle": _SERVICE,
-    "lifecycle": _INSERT + _CHANGES,
-    "INSERT": _INSERT,
+    "lifecycle": f"{_VALUES}{_INSERT}task_id \\gset\n{_LIFECYCLE}",
+    "INSERT": f"{_VALUES}{_INSERT}task_id \\gset\n",
 }
 """By name; ``{key}`` stands for the function that makes a key."""
+_INSERT_BY_CLIENT: Final = _VALUES + _with_fact(f"{_INSERT}*", _CREATED) + " \\gset\n"
+_BY_CLIENT: Final = {
+    "lifecycle": _INSERT_BY_CLIENT
+    + "".join(
+        _with_fact(f"{change} RETURNING *", fact) + ";\n"
+        for change, fact in zip(_CHANGES, _FACTS, strict=True)
+    ),
+    "INSERT": _INSERT_BY_CLIENT,
+}
+"""Those that write their facts by themselves."""
 
 _WEBHOOKS: Final = """
     INSERT INTO webhooks (webhook_id, agent_id, url, host, events, secret)
@@ -108,9 +155,15 @@ async def _everything(connection: asyncpg.Connection) -> None:
 
 VARIANTS: Final[dict[str, Callable[[asyncpg.Connection], Awaitable[None]]]] = {
     "no triggers": _without_triggers,
+    "facts by the client": _without_triggers,
     "the ledger": _ledger_alone,
     "everything": _everything,
 }
+
+
+def script_of(name: str, variant: str) -> str | None:
+    """What pgbench shall do; None where there is no such variant."""
+    return _BY_CLIENT.get(name) if variant == "facts by the client" else SCRIPTS[name]
 
 
 async def prepare(url: str, variant: str) -> str:
