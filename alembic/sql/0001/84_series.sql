@@ -44,7 +44,8 @@ CREATE OR REPLACE VIEW public.webhook_events AS
     SELECT * FROM public.webhook_events_closed;
 
 -- The text of the definitions once more, over the open parts themselves: as views, what they are asked for is all
--- that they compute, and a scrape need not put the facts into an array first, a quarter of its query.
+-- that they compute, and a scrape need not put the facts into an array first, a quarter of its query. A migration
+-- that changes a definition makes its view anew.
 DO $$
 DECLARE
     ledger text;
