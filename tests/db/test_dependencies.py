@@ -15,7 +15,7 @@ from ains.db.pool import Database, Statements
 from ains.domain.ids import uuid7
 from ains.domain.tasks import SubmitTask
 from ains.errors import NotFound
-from tests.support.rows import add_task
+from tests.support.rows import add_task, events
 from tests.support.waiting import until_blocked
 
 _TTL = timedelta(seconds=60)
@@ -59,13 +59,6 @@ async def state(db: asyncpg.Connection, task: UUID) -> str:
 
 async def states(db: asyncpg.Connection, tasks: Sequence[UUID]) -> list[str]:
     return [await state(db, task) for task in tasks]
-
-
-async def events(db: asyncpg.Connection, task: UUID) -> list[str]:
-    rows = await db.fetch(
-        "SELECT event FROM task_events WHERE task_id = $1 ORDER BY at, event_id", task
-    )
-    return [row["event"] for row in rows]
 
 
 async def counted(db: asyncpg.Connection) -> Mapping[str, int]:

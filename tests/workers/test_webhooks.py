@@ -25,13 +25,12 @@ from ains.workers.resolver import AddressInfo, HostResolver
 from ains.workers.runner import Worker, Workers
 from ains.workers.wakeup import Wakeup
 from ains.workers.webhooks import AddrInfo, DeliveryOptions, WebhookSender, guarded_socket
+from tests.support.databases import eventually
 from tests.support.forbidden import FORBIDDEN_HOSTS
 
 SECRET = new_secret(bytes(24))
 LOOPBACK = parse_networks(["127.0.0.0/8"])
 FAST = DeliveryOptions(allowed=LOOPBACK, delays=(0.05,) * 30, timeout=1.0, poll_interval=0.05)
-
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Receiver:
@@ -119,12 +118,6 @@ async def worker(
         await sender.close()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.02)
-
-
 def statuses(db: asyncpg.Connection) -> Callable[[], Awaitable[Counter[str]]]:
     async def count() -> Counter[str]:
         rows = await db.fetch("SELECT status, count(*) AS n FROM webhook_deliveries GROUP BY 1")
@@ -155,7 +148,7 @@ async def test_every_delivery_verifies_and_keeps_the_bytes(
         'Käse "\n\\ 🧀',
     )
     async with worker(pool):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     headers, body = receiver.got[0]
     event = Webhook(SECRET).verify(body, headers)
     assert event["type"] == "task.created"
@@ -176,7 +169,7 @@ async def test_events_of_one_task_arrive_in_order(
     await db.execute("UPDATE tasks SET status = 'ACTIVE', started_at = now()")
     await db.execute("UPDATE tasks SET status = 'COMPLETED'")
     async with worker(pool), worker(pool):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     verify = Webhook(SECRET).verify
     seen: dict[str, list[str]] = {}
     for headers, body in receiver.got:
@@ -197,9 +190,9 @@ async def test_receiver_that_dies_and_comes_back_gets_everything(
         return await metric(db, "ains_webhook_attempts_total", "connect_error") > 0
 
     async with worker(pool):
-        await until(refused)
+        await eventually(refused)
         await receiver.start(receiver.port)
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     assert await statuses(db)() == {"success": 30}
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 30
     assert await metric(db, "ains_webhook_deliveries_total", "success") == 30
@@ -223,7 +216,7 @@ async def test_endpoint_that_hangs_delays_no_other(
             async def delivered() -> bool:
                 return len(receiver.got) == 50
 
-            await until(delivered, 10)
+            await eventually(delivered, 10)
     finally:
         await hanging.stop()
 
@@ -253,8 +246,8 @@ async def test_name_that_never_resolves_delays_no_other(
             async def delivered() -> bool:
                 return len(receiver.got) == 30
 
-            await until(delivered, 0.9)
-            await until(lambda: ended(db))
+            await eventually(delivered, 0.9)
+            await eventually(lambda: ended(db))
     finally:
         release.set()
     assert await statuses(db)() == {"success": 30, "failed": 10}
@@ -274,7 +267,7 @@ async def test_no_host_is_claimed_for_beyond_its_share(
         async def full() -> bool:
             return receiver.open == 8
 
-        await until(full)
+        await eventually(full)
         await asyncio.sleep(0.1)  # ten more rounds
         leased = "SELECT count(*) FROM webhook_deliveries WHERE leased_until > now()"
         assert await db.fetchval(leased) == 8
@@ -288,7 +281,7 @@ async def test_retries_are_used_up_and_counted(
     await submit(db)
     options = DeliveryOptions(allowed=LOOPBACK, delays=(0.01, 0.01), poll_interval=0.02)
     async with worker(pool, options):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     assert await statuses(db)() == {"failed": 1}
     assert await metric(db, "ains_webhook_attempts_total", "http_error") == len(receiver.got) == 3
     assert await metric(db, "ains_webhook_deliveries_total", "failed") == 1
@@ -301,7 +294,7 @@ async def test_redirect_is_not_followed(
     await subscribe(pool, receiver.url)
     await submit(db)
     async with worker(pool, DeliveryOptions(allowed=LOOPBACK, delays=(), poll_interval=0.02)):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     assert len(receiver.got) == 1
     assert await statuses(db)() == {"failed": 1}
 
@@ -313,7 +306,7 @@ async def test_gone_ends_the_subscription_and_what_waits_for_it(
     webhook = await subscribe(pool, receiver.url)
     await submit(db, 40)
     async with worker(pool):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     assert not (await webhooks.show(pool, webhook))["active"]
     assert await statuses(db)() == {"failed": 40}
     assert len(receiver.got) < 40
@@ -329,7 +322,7 @@ async def test_endpoint_that_fails_for_days_is_given_up(
     await db.execute("UPDATE webhooks SET failing_since = now() - interval '5 days 1 second'")
     await submit(db)
     async with worker(pool):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     assert not (await webhooks.show(pool, webhook))["active"]
     assert await db.fetchval("SELECT inactive_reason FROM webhooks") == "failing"
 
@@ -369,7 +362,7 @@ async def test_retry_after_is_honoured_as_far_as_it_makes_sense(
     await subscribe(pool, receiver.url)
     await submit(db)
     async with worker(pool, DeliveryOptions(allowed=LOOPBACK, delays=(0.05,), poll_interval=0.02)):
-        await until(attempted(db))
+        await eventually(attempted(db))
     wait = await db.fetchval(
         "SELECT extract(epoch FROM coalesce(d.next_attempt_at, a.attempted_at) - a.attempted_at"
         " - a.duration_us * interval '1 us')::float"
@@ -399,7 +392,7 @@ async def test_unforeseen_trouble_is_a_failed_attempt(
     await submit(db)
     options = DeliveryOptions(delays=(0.01,), poll_interval=0.02)
     async with worker(pool, options, Broken()):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     assert await statuses(db)() == {"failed": 1}
     assert await metric(db, "ains_webhook_attempts_total", "connect_error") == 2
     error = await db.fetchval("SELECT last_error FROM webhook_deliveries")
@@ -415,7 +408,7 @@ async def test_lease_of_a_dead_worker_runs_out(
     assert len(claimed) == 1
     assert await webhooks.claim(pool, lease=0.3, per_host=9, busy={}, limit=9) == []
     async with worker(pool):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     assert len(receiver.got) == 1
     # The dead one comes back and reports: it counts for nothing.
     late = await webhooks.finish(pool, claimed[0], webhooks.Attempt("success", 1), 60)
@@ -429,7 +422,7 @@ async def test_two_workers_send_nothing_twice(
     await subscribe(pool, receiver.url)
     await submit(db, 200)
     async with worker(pool), worker(pool), worker(pool):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     assert len(receiver.got) == 200
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 200
 
@@ -485,7 +478,7 @@ async def test_no_forbidden_address_gets_as_far_as_a_connect(
     monkeypatch.setattr(loop, "sock_connect", recorded_connect)
     options = DeliveryOptions(delays=(), poll_interval=0.02)
     async with worker(pool, options, HostResolver(lookup=forbidden_addresses, per_domain=64)):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     monkeypatch.undo()
     assert receiver.got == []
     assert connected == []
@@ -506,7 +499,7 @@ async def test_no_answer_in_time_is_a_timeout(
     await submit(db)
     options = DeliveryOptions(allowed=LOOPBACK, delays=(), timeout=0.3, poll_interval=0.02)
     async with worker(pool, options):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     row = await db.fetchrow("SELECT outcome, duration_us, error FROM webhook_attempts")
     assert row is not None
     assert (row["outcome"], row["error"]) == ("timeout", "no answer within 0.3 s")
@@ -523,9 +516,9 @@ async def test_events_wait_for_the_first_one_that_is_being_retried(
     await db.execute("UPDATE tasks SET status = 'ASSIGNED', assigned_agent_id = 'b'")
     await db.execute("UPDATE tasks SET status = 'ACTIVE', started_at = now()")
     async with worker(pool):
-        await until(attempted(db, 3))
+        await eventually(attempted(db, 3))
         receiver.status = 200
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     types = [json.loads(body)["type"] for _, body in receiver.got]
     assert types[:-2] == ["task.created"] * (len(types) - 2)
     assert types[-2:] == ["task.assigned", "task.started"]
@@ -538,11 +531,11 @@ async def test_redelivery_counts_again_and_stays_balanced(
     webhook = await subscribe(pool, receiver.url)
     await submit(db)
     async with worker(pool):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
         delivery = await db.fetchval("SELECT delivery_id FROM webhook_deliveries")
         again = await webhooks.redeliver(pool, webhook, delivery)
         assert again["status"] == "pending"
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     assert len(receiver.got) == 2
     assert await metric(db, "ains_webhook_deliveries_total", "success") == 2
     assert await metric(db, "ains_webhook_attempts_total", "success") == 2
@@ -574,7 +567,7 @@ async def test_redelivery_is_tried_although_the_subscription_has_ended(
         await webhooks.deactivate(pool, webhook, "a")
     receiver.status = 410
     async with worker(pool):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
         assert await db.fetchval("SELECT inactive_reason FROM webhooks") == reason
         before = len(receiver.got)
         receiver.status = 500
@@ -584,9 +577,9 @@ async def test_redelivery_is_tried_although_the_subscription_has_ended(
         async def tried_again() -> bool:
             return len(receiver.got) >= before + 3
 
-        await until(tried_again)
+        await eventually(tried_again)
         receiver.status = 200
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     assert await statuses(db)() == {"failed": 2, "success": 1}
     assert await balanced(db) == 1
 
@@ -622,7 +615,7 @@ async def test_event_that_commits_after_the_end_of_its_subscription_is_not_sent(
         await late.close()
     assert await statuses(db)() == {"pending": 2}
     async with worker(pool):
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     assert await statuses(db)() == {"failed": 2}
     assert await metric(db, "ains_webhook_deliveries_total", "failed") == 2
     assert receiver.got == []
@@ -740,12 +733,12 @@ async def test_events_that_wait_behind_another_are_not_in_the_way(
         async def delivered() -> bool:
             return len(receiver.got) == 1
 
-        await until(delivered)
+        await eventually(delivered)
         due = "SELECT count(*) FROM webhook_deliveries WHERE next_attempt_at <= now()"
         assert await db.fetchval(due) <= 5
         await db.execute(
             "UPDATE webhook_deliveries SET next_attempt_at = now()"
             " WHERE next_attempt_at > now() + interval '59 minutes'"
         )
-        await until(lambda: ended(db))
+        await eventually(lambda: ended(db))
     assert [body for _, body in receiver.got[2:]] == [b"%d" % i for i in range(1, 24)]
