@@ -1,4 +1,4 @@
-"""Webhook routes over real sockets; the deliveries themselves are in tests/workers."""
+"""Webhook routes over real sockets; the deliveries themselves are in tests/workers/webhooks."""
 
 from collections.abc import AsyncIterator
 from typing import Any
