@@ -63,6 +63,10 @@ class Target:
 
     def measure(self, at_least: float, database: int | None) -> None:
         """Add one round: scrapes, one after the other, for so many seconds, one at least."""
+        if self._connection is not None:
+            # A server hangs up after a minute or so, and with 10 M tasks others take longer.
+            self._connection.close()
+            self._connection = None
         found: list[float] = []
         start, cpu = perf_counter(), self._cpu(database)
         while not found or perf_counter() - start < at_least:
