@@ -18,8 +18,9 @@ _TASKS: Final = """
     INSERT INTO tasks (client_id, task_type, capability_required, status, failure_reason,
                        assigned_agent_id, last_agent_id, input_data, created_at, queued_at,
                        assigned_at, started_at, completed_at, updated_at)
-    SELECT 'client-' || i / 100 % 75, 'type-' || (i + 37 * $3::integer) % 100, $4, $5,
-           CASE $5 WHEN 'FAILED' THEN (ARRAY['timeout', 'agent_error', 'lost'])[1 + i % 3] END,
+    SELECT 'client-' || i / 100 % 75, 'type-' || (i + 37 * $3::integer) % 100, $4, $5::text,
+           CASE $5::text
+                WHEN 'FAILED' THEN (ARRAY['timeout', 'agent_error', 'lost'])[1 + i % 3] END,
            agent, agent, '{}', at, at, at + wait, at + wait, at + wait + work, at + wait + work
       FROM generate_series($1::integer, $2::integer) AS i
      CROSS JOIN LATERAL (

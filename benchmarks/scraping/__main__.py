@@ -34,12 +34,12 @@ Milliseconds of a scrape over HTTP, uncompressed, one after the other; medians o
 in which all take turns ({_LEAST_ROUNDS} rounds of what takes longer than {{budget:.0f}} s in all).
 Each database has the same {{series}} samples in {{families}} families, {AGENTS} agents, {LIVE}
 tasks that live, and {4 * LIFECYCLES} facts that are not folded; “{_WAITING:,} that wait” are as
-many blocked tasks, and as many pending webhook deliveries, of which the others have ten. All were
-asked for the same families and gave equal values, which was checked. The *floor* reads
-metrics.totals and writes as many lines in the simplest loop. prometheus-postgres-exporter does
-histograms (its own collectors are off); prometheus-sql-exporter has a gauge for each bound instead,
-asks on a schedule and answers from memory: its time is that of one pass through its queries and a
-scrape."""
+many blocked tasks, and as many pending webhook deliveries, of which the others have ten. Nothing
+changes between two scrapes. All were asked for the same families and gave equal values, which was
+checked. The *floor* reads metrics.totals and writes as many lines in the simplest loop.
+prometheus-postgres-exporter does histograms (its own collectors are off); prometheus-sql-exporter
+has a gauge for each bound instead, asks on a schedule and answers from memory: its time is that of
+one pass through its queries and a scrape."""
 
 
 class _Size:
