@@ -40,7 +40,8 @@ _TIMES: Final = {
     10_000: "10 s",
     100_000: "100 s",
 }
-_LINE_HEIGHT: Final = 1.45  # as a factor: the axis is logarithmic
+_LINE_HEIGHT: Final = 0.042  # of the height of the axis
+_BOTTOM: Final = 0.7
 
 Series = dict[str, dict[int, float]]
 """Milliseconds by number of tasks, of everything that was measured."""
@@ -55,17 +56,22 @@ def _series() -> Series:
     return found
 
 
+def _top(series: Series) -> float:
+    return 2 * max(max(times.values()) for times in series.values())
+
+
 def _label_heights(series: Series) -> dict[str, float]:
     """Where the labels stand: at the ends of their lines, close ones in a pile around them."""
+    line = (_top(series) / _BOTTOM) ** _LINE_HEIGHT  # a factor: the axis is logarithmic
     ends = sorted((times[max(times)], name) for name, times in series.items())
     piles: list[list[tuple[float, str]]] = []
     for end, name in ends:
-        if piles and end < piles[-1][-1][0] * _LINE_HEIGHT:
+        if piles and end < piles[-1][-1][0] * line:
             piles[-1].append((end, name))
         else:
             piles.append([(end, name)])
     return {
-        name: geometric_mean([end for end, _ in pile]) * _LINE_HEIGHT ** (i - (len(pile) - 1) / 2)
+        name: geometric_mean([end for end, _ in pile]) * line ** (i - (len(pile) - 1) / 2)
         for pile in piles
         for i, (_, name) in enumerate(pile)
     }
@@ -101,10 +107,10 @@ def _frame(axes: Axes, series: Series) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     tasks = sorted({number for times in series.values() for number in times})
-    top = max(max(times.values()) for times in series.values())
-    ticks = [time for time in _TIMES if time <= top * 3]
+    top = _top(series)
+    ticks = [time for time in _TIMES if time <= top * 1.5]
     axes.set_xlim(tasks[0] * 0.8, tasks[-1] * 1.3)
-    axes.set_ylim(0.7, top * 2)
+    axes.set_ylim(_BOTTOM, top)
     axes.xaxis.set_major_locator(FixedLocator(tasks))
     axes.xaxis.set_major_formatter(FixedFormatter([_TASKS[number] for number in tasks]))
     axes.yaxis.set_major_locator(FixedLocator(ticks))
