@@ -126,8 +126,14 @@ async def count(statements: Statements, ages: Ages, now: datetime) -> Mapping[Ki
 
 
 async def make_partitions(statements: Statements) -> list[str]:
-    """Make the ledger's partitions of the next days that are missing; returns their names."""
-    return [row["name"] for row in await statements.fetch(_QUERIES["make_partitions"])]
+    """Make the ledger's partitions of the next days that are missing; returns their names.
+
+    A few at a time: each time the default partition is read whole, and nobody folds meanwhile.
+    """
+    names: list[str] = []
+    while rows := await statements.fetch(_QUERIES["make_partitions"]):
+        names += [row["name"] for row in rows]
+    return names
 
 
 async def lacks_tomorrow(statements: Statements) -> bool:

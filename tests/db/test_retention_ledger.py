@@ -90,6 +90,33 @@ class TestMakePartitions:
         assert await series(db) == before
         assert await unbalanced(db) == []
 
+    async def test_a_few_at_a_time(self, db: asyncpg.Connection) -> None:
+        made = await db.fetch("SELECT metrics.make_partitions(most => 4)")
+        assert [name for (name,) in made] == [
+            *(f"{ledger}_closed_{today():%Y%m%d}" for ledger in sorted(LEDGERS)),
+            f"chain_events_closed_{today() + DAYS:%Y%m%d}",
+        ]
+        assert len(await db.fetch("SELECT metrics.make_partitions()")) == 20
+        assert len(await partitions(db)) == 8
+
+    async def test_facts_are_not_moved_when_they_are_many(self, db: asyncpg.Connection) -> None:
+        await ended_tasks(db, 1)
+        await fold(db)
+        await db.execute(
+            "INSERT INTO task_events_closed_default (at, event, task_id, task_type, client_id,"
+            " agent_id, reason, retry, from_status, to_status, from_priority, to_priority,"
+            " blocked_change, event_id)"
+            " SELECT at, event, task_id, task_type, client_id, agent_id, reason, retry,"
+            " from_status, to_status, from_priority, to_priority, blocked_change, event_id"
+            " FROM task_events_closed_default CROSS JOIN generate_series(1, 50000)"
+        )
+        many = await count(db, "task_events_closed_default")
+        assert len(await db.fetch("SELECT metrics.make_partitions()")) == 23
+        assert await count(db, "task_events_closed_default") == many
+        assert f"task_events_closed_{today():%Y%m%d}" not in await partitions(db)
+        assert len(await partitions(db)) == 7
+        assert await db.fetch("SELECT metrics.make_partitions()") == []
+
     async def test_several_processes_at_once(
         self, database_url: str, db: asyncpg.Connection
     ) -> None:

@@ -95,9 +95,9 @@ RETURNING e.delivery_id
 SELECT metrics.prune_ledger($1, $2)
 
 -- name: make_partitions
--- Those of the days to come, as far as they are missing.
+-- Some of those of the days to come that are missing.
 -- counts as: OTHER none
-SELECT p.name FROM metrics.make_partitions() AS p (name)
+SELECT p.name FROM metrics.make_partitions(most => 3) AS p (name)
 
 -- name: lacks_tomorrow
 -- Whether some ledger has no partition for the time a day from now.

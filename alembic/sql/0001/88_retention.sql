@@ -91,7 +91,9 @@ $$;
 COMMENT ON FUNCTION metrics.add_pruned(public.task_events_open[], public.chain_events_open[], public.webhook_events_open[]) IS
     'Adds what these facts contributed to metrics.pruned; in the transaction that removes them.';
 
-CREATE FUNCTION metrics.make_partitions(until date DEFAULT (now() AT TIME ZONE 'UTC')::date + 7) RETURNS SETOF text
+CREATE FUNCTION metrics.make_partitions(
+    until date DEFAULT (now() AT TIME ZONE 'UTC')::date + 7, most integer DEFAULT NULL
+) RETURNS SETOF text
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -100,8 +102,11 @@ SET timezone = 'UTC' SET datestyle = 'ISO'
 SET lock_timeout = '2s' AS $$
 DECLARE
     today constant date := now()::date;
+    many  constant integer := 100000;
     missing  record;
     fallback text;
+    found    bigint;
+    made     integer := 0;
 BEGIN
     IF until > today + 366 THEN
         RAISE EXCEPTION 'partitions are made for a year ahead at most, not until %', until
@@ -118,6 +123,7 @@ BEGIN
                               AND p.from_at < d.day + interval '1 day' AND p.until_at > d.day)
          ORDER BY d.day, l.ledger
     LOOP
+        EXIT WHEN made = most;
         IF to_regclass(format('public.%I', missing.partition)) IS NOT NULL THEN
             RAISE WARNING 'table % is in the way of a partition of that name', missing.partition
                 USING HINT = 'Attach or rename it; until then facts of that day go to the default partition.';
@@ -125,32 +131,45 @@ BEGIN
         END IF;
         SELECT p.partition INTO fallback
           FROM metrics.ledger_partitions() AS p WHERE p.ledger = missing.ledger AND p.from_at IS NULL;
+        IF fallback IS NOT NULL AND missing.from_at <= now() THEN
+            -- When nobody made this day in time, its facts are in the default partition. To move many would lock out
+            -- whoever folds for as long; they are pruned from there as well.
+            EXECUTE format('SELECT count(*) FROM (SELECT FROM ONLY public.%I AS f WHERE f.at >= $1 AND f.at < $2 LIMIT $3) AS f',
+                           fallback)
+               INTO found USING missing.from_at, missing.until_at, many;
+            CONTINUE WHEN found = many;
+        END IF;
         BEGIN
             EXECUTE format('CREATE TABLE public.%I (LIKE public.%I INCLUDING ALL)', missing.partition, missing.ledger);
             EXECUTE format('COMMENT ON TABLE public.%I IS %L', missing.partition,
                            format('Facts of %s (UTC).', missing.from_at::date));
-            -- ATTACH, not PARTITION OF, which would lock out everybody who uses the ledger. It fails when the
-            -- default partition has facts of the day. So first nobody else writes there, then they are moved.
-            -- It is nearly empty, so that looking through it takes no time.
+            -- ATTACH, not PARTITION OF, which would lock out everybody who uses the ledger.
             EXECUTE format('LOCK TABLE ONLY public.%I IN SHARE UPDATE EXCLUSIVE MODE', missing.ledger);
             IF fallback IS NOT NULL THEN
                 EXECUTE format('LOCK TABLE ONLY public.%I IN ACCESS EXCLUSIVE MODE', fallback);
+            END IF;
+            BEGIN
+                EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
+                               missing.ledger, missing.partition, missing.from_at, missing.until_at);
+            EXCEPTION WHEN check_violation THEN
+                -- The default partition has facts of the day. Nobody else writes there now, so they can be moved.
                 EXECUTE format(
                     'WITH moved AS (DELETE FROM ONLY public.%I AS f WHERE f.at >= $1 AND f.at < $2 RETURNING f.*)
                      INSERT INTO public.%I SELECT * FROM moved', fallback, missing.partition)
                   USING missing.from_at, missing.until_at;
-            END IF;
-            EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
-                           missing.ledger, missing.partition, missing.from_at, missing.until_at);
+                EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
+                               missing.ledger, missing.partition, missing.from_at, missing.until_at);
+            END;
         EXCEPTION WHEN lock_not_available THEN
             -- Somebody reads history for long, as pg_dump does. These are days to come: there is time.
             EXIT;
         END;
+        made := made + 1;
         RETURN NEXT missing.partition;
     END LOOP;
 END $$;
-COMMENT ON FUNCTION metrics.make_partitions(date) IS
-    'Makes the missing partitions from today (UTC) until this day and moves there what the default partition has of them. Returns their names; when somebody keeps the default partition locked for two seconds, the rest is left for the next call.';
+COMMENT ON FUNCTION metrics.make_partitions(date, integer) IS
+    'Makes the missing partitions from today (UTC) until this day, most at most, and moves there what the default partition has of them; a day of which it has 100,000 facts or more stays there. Returns their names; when somebody keeps the default partition locked for two seconds, the rest is left for the next call.';
 
 CREATE FUNCTION metrics.prune_ledger(before timestamptz, batch integer DEFAULT 5000) RETURNS bigint
 LANGUAGE plpgsql
@@ -260,7 +279,7 @@ COMMENT ON FUNCTION metrics.drop_partitions(interval) IS
 
 REVOKE ALL ON FUNCTION
     metrics.add_pruned(public.task_events_open[], public.chain_events_open[], public.webhook_events_open[]),
-    metrics.make_partitions(date),
+    metrics.make_partitions(date, integer),
     metrics.prune_ledger(timestamptz, integer),
     metrics.drop_partitions(interval)
     FROM PUBLIC;
