@@ -14,7 +14,7 @@ __all__ = ["AgentCollector"]
 
 # In one statement, which is one round trip; only counts have a last column.
 _AGENTS: Final = """
-SELECT status, '' AS display_name, agents::double precision AS value, active
+SELECT status AS key, '' AS display_name, agents::double precision AS value, active
   FROM metrics.agent_counts
  UNION ALL
 SELECT agent_id, display_name, value, NULL FROM metrics.ains_agent_trust_score
@@ -66,6 +66,7 @@ class AgentCollector(DatabaseCollector[AgentData]):
         """
         data = AgentData([], [], await reader.ledger("task"))
         known = self._known
+        # As many as at the last scrape; that thousands have come since happens once.
         async for portion in reader.portions(_AGENTS, few=0 < len(known) <= _FEW):
             for agent, name, value, active in portion:
                 if active is not None:

@@ -97,7 +97,7 @@ class Connections:
 
     async def close(self) -> None:
         """Disconnect."""
-        await asyncio.gather(*self._ending)
+        await asyncio.gather(*self._ending, return_exceptions=True)
         pool, self._pool = self._pool, None
         if pool is not None:
             try:
@@ -134,7 +134,7 @@ class Connections:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await connection.execute("COMMIT")
                 await self._release(connection)
-        except (TimeoutError, *LOST, asyncpg.PostgresError):
+        except Exception:  # noqa: BLE001 - there is nobody to tell, and no need to
             await self._discard(connection)
 
     async def _begin(self, remaining: Callable[[], float]) -> asyncpg.Connection:

@@ -250,7 +250,7 @@ async def _pieces(metrics: Iterable[Metric], chosen: Format, failed: Failed) -> 
     pauses = Pauses()
     out: list[bytes] = []
     for _ in _render(metrics, chosen, failed, out):
-        if pauses.due:
+        if pauses.due:  # asked here, since most of the time it is not
             await pauses.pause()
     return out
 
@@ -323,12 +323,15 @@ def metrics_handler(scraper: Scraper) -> Callable[[web.Request], Awaitable[web.R
         def picked(metrics: Iterable[Metric]) -> Iterable[Metric]:
             return metrics if names is None else select(metrics, names)
 
-        async with asyncio.TaskGroup() as group:
-            scrape = group.create_task(scraper.scrape(limit, names))
-            await asyncio.sleep(0)
-            # While the database works.
-            pieces = await _pieces(picked(_own(scraper)), chosen, scraper.failed)
-        snapshot = scrape.result()
+        scraping = asyncio.create_task(scraper.scrape(limit, names))
+        try:
+            await asyncio.sleep(0)  # begins it,
+            await asyncio.sleep(0)  # and sends the first statement: it is the database's turn
+            own = [*_own(scraper)]  # of one moment
+            pieces = await _pieces(picked(own), chosen, scraper.failed)
+            snapshot = await scraping
+        finally:
+            scraping.cancel()
         shown = picked(snapshot.metrics(created=chosen.openmetrics))
         pieces += await exposition(shown, chosen, snapshot.failed)
         answer = {"Content-Type": chosen.content_type, "Vary": "Accept, Accept-Encoding"}

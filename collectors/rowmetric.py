@@ -98,7 +98,8 @@ class Texts(dict[K, str]):
 class Memory:
     """How what seldom changes in a family is written, so that no scrape works it out again.
 
-    A series keeps its labels and the time of its first fact for as long as there is one.
+    A series keeps its labels and the time of its first fact for as long as there is one. Lines are
+    kept for each format that was asked for: some 50 MB for 100,000 series in both.
     """
 
     def __init__(self, family: Family) -> None:

@@ -51,6 +51,38 @@ async def test_large_answer_arrives_whole(client: TestClient[Any, Any], encoding
             assert (await response.read()).startswith(expected)
 
 
+class Moving(Collector):
+    """Shows a number that changes all the time, at both ends of much else."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    async def move(self) -> None:
+        while True:
+            self.number += 1
+            await asyncio.sleep(0)
+
+    def collect(self) -> Iterator[Metric]:
+        for name in ("ains_first", "ains_last"):
+            yield RowMetric(Family(name, "gauge", "X"), [[((), self.number, None)]])
+            yield from Many().collect()
+
+
+async def test_what_the_process_counts_is_of_one_moment() -> None:
+    shown = Moving()
+    moving = asyncio.create_task(shown.move())
+    async with client_of(Scraper(no_database, [], in_process=[shown])) as client:
+        for _ in range(5):
+            async with client.get("/metrics") as response:
+                lines = (await response.text()).splitlines()
+            first, last = (
+                next(line for line in lines if line.startswith(f"{name} "))
+                for name in ("ains_first", "ains_last")
+            )
+            assert first.split()[1] == last.split()[1]
+    moving.cancel()
+
+
 async def test_head_tells_the_length(client: TestClient[Any, Any]) -> None:
     identity = {"Accept-Encoding": "identity"}
     async with client.get("/metrics", headers=identity) as whole:

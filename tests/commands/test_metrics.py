@@ -104,7 +104,7 @@ async def test_explain_shows_view_plans_and_what_is_behind(some: None, database_
         "table     task_events_open",
         "table     metrics.totals",
         "table     metrics.label_guards",
-        "view      metrics.task_tail",
+        "function  metrics.task_contributions(task_events_open[])",
         "A scrape, collector tasks, 1 of",
         "Buffers: shared hit=",
         "Execution Time: ",
