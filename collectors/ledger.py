@@ -199,24 +199,9 @@ class _Merging:
         summed = self._known.get(SUMS.get(family.name, ""))
         sums = None if summed is None else self._touched(summed.name)
         for _, label_1, label_2, _, n, _, first, _, _, _ in rows:
-            labels = label_1, label_2
-            found = series.get(labels)
-            more = n
-            if found is None:
-                series[labels] = labels[:width], n, first
-            else:
-                shown, before, earliest = found
-                earliest = first if earliest is None or first < earliest else earliest
-                series[labels] = shown, n if replace else n + before, earliest
-                more = n - before if replace else n
+            more = _count(series, (label_1, label_2), width, n, first, replace)
             if sums is not None and label_2:
-                found = sums.get((label_2, ""))
-                if found is None:
-                    sums[label_2, ""] = (label_2,), more, first
-                else:
-                    shown, before, earliest = found
-                    earliest = first if earliest is None or first < earliest else earliest
-                    sums[label_2, ""] = shown, before + more, earliest
+                _count(sums, (label_2, ""), 1, more, first, False)
 
     def _put_buckets(self, family: Family, rows: Iterable[Row]) -> None:
         base, places = self._base.histograms.get(family.name, {}), len(family.bounds) + 1
@@ -250,6 +235,20 @@ class _Merging:
             closed = {labels: buckets.closed() for labels, buckets in opened.items()}
             histograms[family] = {**base.histograms.get(family, {}), **closed}
         return Families({**base.scalars, **self._scalars}, {**base.histograms, **histograms})
+
+
+def _count(
+    series: dict[Labels, Scalar], labels: Labels, width: int, n: float, first: float, replace: bool
+) -> float:
+    """Put one row in; returns by how much its series has grown."""
+    found = series.get(labels)
+    if found is None:
+        series[labels] = labels[:width], n, first
+        return n
+    shown, before, earliest = found
+    value = n if replace else before + n
+    series[labels] = shown, value, first if earliest is None or first < earliest else earliest
+    return value - before
 
 
 class _OpenBuckets:

@@ -117,10 +117,8 @@ class Memory:
 
     def forget(self, samples: int) -> None:
         """Start anew when most of what is remembered is not of the ``samples`` that there are."""
-        for remembered in (
-            *(self.labels, self.with_le, self.created),
-            *(self.numbers, self.exemplars),
-        ):
+        texts, numbers = (self.labels, self.with_le, self.exemplars), (self.created, self.numbers)
+        for remembered in (*texts, *numbers):
             if len(remembered) > 2 * samples:
                 remembered.clear()
 
