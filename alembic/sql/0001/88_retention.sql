@@ -105,6 +105,7 @@ DECLARE
     many  constant integer := 100000;
     missing  record;
     fallback text;
+    attach   text;
     found    bigint;
     made     integer := 0;
 BEGIN
@@ -148,17 +149,17 @@ BEGIN
             IF fallback IS NOT NULL THEN
                 EXECUTE format('LOCK TABLE ONLY public.%I IN ACCESS EXCLUSIVE MODE', fallback);
             END IF;
+            attach := format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
+                             missing.ledger, missing.partition, missing.from_at, missing.until_at);
             BEGIN
-                EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
-                               missing.ledger, missing.partition, missing.from_at, missing.until_at);
+                EXECUTE attach;
             EXCEPTION WHEN check_violation THEN
                 -- The default partition has facts of the day. Nobody else writes there now, so they can be moved.
                 EXECUTE format(
                     'WITH moved AS (DELETE FROM ONLY public.%I AS f WHERE f.at >= $1 AND f.at < $2 RETURNING f.*)
                      INSERT INTO public.%I SELECT * FROM moved', fallback, missing.partition)
                   USING missing.from_at, missing.until_at;
-                EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
-                               missing.ledger, missing.partition, missing.from_at, missing.until_at);
+                EXECUTE attach;
             END;
         EXCEPTION WHEN lock_not_available THEN
             -- Somebody reads history for long, as pg_dump does. These are days to come: there is time.
