@@ -49,24 +49,13 @@ is_blocked::integer, NULL, NULL"""
 _CHANGED: Final = """\
 '{event}', task_id, task_type, client_id, assigned_agent_id, '', 0, '{before}', '{after}', \
 priority, priority, 0, {duration}, {queue}"""
-_FACTS: Final = (
-    _CHANGED.format(
-        event="assigned",
-        before="PENDING",
-        after="ASSIGNED",
-        duration="NULL",
-        queue="microseconds(assigned_at - queued_at)",
-    ),
-    _CHANGED.format(
-        event="started", before="ASSIGNED", after="ACTIVE", duration="NULL", queue="NULL"
-    ),
-    _CHANGED.format(
-        event="completed",
-        before="ACTIVE",
-        after="COMPLETED",
-        duration="microseconds(completed_at - started_at)",
-        queue="NULL",
-    ),
+_FACTS: Final = tuple(
+    _CHANGED.format(event=event, before=before, after=after, duration=duration, queue=queue)
+    for event, before, after, duration, queue in (
+        ("assigned", "PENDING", "ASSIGNED", "NULL", "microseconds(assigned_at - queued_at)"),
+        ("started", "ASSIGNED", "ACTIVE", "NULL", "NULL"),
+        ("completed", "ACTIVE", "COMPLETED", "microseconds(completed_at - started_at)", "NULL"),
+    )
 )
 
 
