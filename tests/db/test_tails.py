@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from tests.support.retention import ended_tasks
-from tests.support.verifying import busy, fold
+from tests.support.verifying import busy
 
 _CONTRIBUTIONS = (
     "SELECT * FROM metrics.{0}_contributions("
@@ -46,4 +46,3 @@ async def test_no_view_is_so_dear_that_jit_would_compile_it(db: asyncpg.Connecti
     for view in ("ains_tasks_created_total", "ains_task_duration_seconds", "ains_tasks_in_queue"):
         plan = json.loads(await db.fetchval(f"EXPLAIN (FORMAT json) SELECT * FROM metrics.{view}"))
         assert plan[0]["Plan"]["Total Cost"] < 100_000, view
-    await fold(db)

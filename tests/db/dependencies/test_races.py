@@ -12,41 +12,35 @@ from tests.support.rows import events
 from tests.support.waiting import until_blocked
 
 
-async def test_two_dependencies_that_end_at_the_same_time_free_their_task(
-    db: asyncpg.Connection, pool: Database, database_url: str
+@pytest.mark.parametrize(
+    ("status", "expected", "history"),
+    [
+        ("COMPLETED", "PENDING", ["created", "unblocked"]),
+        ("FAILED", "FAILED", ["created", "failed"]),
+    ],
+)
+async def test_two_dependencies_end_at_the_same_time(
+    db: asyncpg.Connection,
+    pool: Database,
+    database_url: str,
+    status: str,
+    expected: str,
+    history: list[str],
 ) -> None:
+    """The one with ``status`` is not committed yet when the other completes."""
     first, second = await submit(pool), await submit(pool)
     task = await submit(pool, first, second)
     other = await asyncpg.connect(database_url)
     transaction = other.transaction()
     await transaction.start()
-    await end(other, "COMPLETED", first)
+    await end(other, status, first)
     late = asyncio.create_task(end(db, "COMPLETED", second))
     async with pool.acquire() as watcher:
         await until_blocked(watcher)
     await transaction.commit()
     await late
-    assert await state(db, task) == "PENDING"
-    assert await events(db, task) == ["created", "unblocked"]
-    await other.close()
-
-
-async def test_one_dependency_completes_while_the_other_fails(
-    db: asyncpg.Connection, pool: Database, database_url: str
-) -> None:
-    first, second = await submit(pool), await submit(pool)
-    task = await submit(pool, first, second)
-    other = await asyncpg.connect(database_url)
-    transaction = other.transaction()
-    await transaction.start()
-    await end(other, "FAILED", first)
-    late = asyncio.create_task(end(db, "COMPLETED", second))
-    async with pool.acquire() as watcher:
-        await until_blocked(watcher)
-    await transaction.commit()
-    await late
-    assert await state(db, task) == "FAILED"
-    assert await events(db, task) == ["created", "failed"]
+    assert await state(db, task) == expected
+    assert await events(db, task) == history
     await other.close()
 
 
