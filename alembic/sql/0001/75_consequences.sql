@@ -48,34 +48,43 @@ LANGUAGE plpgsql
 -- For the lookups of what most tasks don't have: by index, whatever the planner believes, see 60_dependencies.sql.
 SET enable_seqscan = off AS $$
 DECLARE
-    heard   boolean;
-    awaited boolean;
-    chained boolean;
-    done    boolean;
+    concerns boolean;
+    heard    boolean;
+    awaited  boolean;
+    chained  boolean;
+    done     boolean;
 BEGIN
-    IF event = 'created' THEN
-        -- Nobody can wait for it yet.
-        IF EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = task.client_id AND w.active) THEN
-            PERFORM public.deliver_task_event(event, task, to_status, agent, reason);
-        END IF;
-        RETURN true;
-    ELSIF to_status = 'PENDING' AND event <> 'reopened' THEN
-        RETURN true;
-    END IF;
+    -- Mostly nobody wants to know, which one question tells: a webhook of the client's, a chain that the task is a
+    -- step of, or a task that waits for its end.
     IF to_status IN ('ASSIGNED', 'ACTIVE') THEN
-        SELECT EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = task.client_id AND w.active), false,
-               EXISTS (SELECT FROM public.chain_steps AS s WHERE s.task_id = task.task_id)
-          INTO heard, awaited, chained;
+        concerns := EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = task.client_id AND w.active)
+                    OR EXISTS (SELECT FROM public.chain_steps AS s WHERE s.task_id = task.task_id);
+    ELSIF event = 'created' THEN
+        concerns := EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = task.client_id AND w.active);
+    ELSIF to_status = 'PENDING' THEN
+        concerns := event = 'reopened';
     ELSE
         IF agent <> '' AND event IN ('completed', 'failed') THEN
             -- A result that is assigned costs a tenth of a PERFORM, and no row is passed.
             done := public.apply_trust(event, from_status, agent, reason, duration_us,
                                        task.task_id, task.timeout_seconds, task.failure_reason);
         END IF;
-        SELECT EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = task.client_id AND w.active),
-               EXISTS (SELECT FROM public.task_dependencies AS d WHERE d.depends_on = task.task_id),
-               EXISTS (SELECT FROM public.chain_steps AS s WHERE s.task_id = task.task_id)
-          INTO heard, awaited, chained;
+        concerns := EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = task.client_id AND w.active)
+                    OR EXISTS (SELECT FROM public.chain_steps AS s WHERE s.task_id = task.task_id)
+                    OR EXISTS (SELECT FROM public.task_dependencies AS d WHERE d.depends_on = task.task_id);
+    END IF;
+    IF NOT concerns THEN
+        RETURN true;
+    END IF;
+    SELECT EXISTS (SELECT FROM public.webhooks AS w WHERE w.agent_id = task.client_id AND w.active),
+           EXISTS (SELECT FROM public.task_dependencies AS d WHERE d.depends_on = task.task_id),
+           EXISTS (SELECT FROM public.chain_steps AS s WHERE s.task_id = task.task_id)
+      INTO heard, awaited, chained;
+    IF event = 'created' AND to_status = 'ASSIGNED' THEN
+        IF heard THEN
+            PERFORM public.deliver_task_event(event, task, 'PENDING', '', '');
+        END IF;
+        event := 'assigned';
     END IF;
     -- Before what follows from it, which tells of events of its own: a task has completed when the next begins.
     IF heard THEN
@@ -90,4 +99,4 @@ BEGIN
     RETURN true;
 END $$;
 COMMENT ON FUNCTION public.task_consequences IS
-    'Everything that follows from a fact of the task ledger, called by tasks_ledger() in the same transaction.';
+    'Everything that follows from a fact of the task ledger, called by tasks_ledger() in the same transaction; from two, when a created task is ASSIGNED.';

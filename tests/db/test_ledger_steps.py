@@ -1,0 +1,83 @@
+"""The steps of a life without trouble are short cuts: without them the ledger writes the same."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+import asyncpg
+
+from ains.domain.states import TaskStatus
+from tests.support.rows import add_agent
+
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+_SHORT_CUTS = re.compile(
+    r"    -- A life without trouble:\n.*(?=    -- Whatever else may happen:)", re.DOTALL
+)
+_INSERT = """
+    INSERT INTO tasks (client_id, task_type, capability_required, priority, status,
+                       assigned_agent_id, is_blocked, queued_at, assigned_at, started_at,
+                       completed_at)
+    VALUES ('client', 'type', 'skill', 3, $1, $2, $3, $4, $5, $6, $7) RETURNING task_id
+"""
+_UPDATE = """
+    UPDATE tasks SET status = $2, assigned_agent_id = $3, is_blocked = $4, priority = 7
+     WHERE task_id = $1
+"""
+_FACTS = """
+    SELECT event, task_type, client_id, agent_id, reason, retry, from_status, to_status,
+           from_priority, to_priority, blocked_change, duration_us, queue_us
+      FROM task_events WHERE task_id = $1 ORDER BY at, event_id
+"""
+_TOLD = "SELECT payload FROM webhook_deliveries WHERE subject_id = $1 ORDER BY sequence"
+_WEBHOOK = """
+    INSERT INTO webhooks (webhook_id, agent_id, url, host, events, secret)
+    VALUES (gen_random_uuid(), 'client', 'http://hook.test/', 'hook.test', $1, 'whsec_')
+"""
+_DONE = """
+    SELECT total_tasks_completed AS completed, total_tasks_failed AS failed
+      FROM agents ORDER BY agent_id
+"""
+
+
+def _told(payload: str) -> tuple[Any, ...]:
+    event = json.loads(payload)
+    data = event["data"]
+    return event["type"], data["status"], data["agent_id"], data["failure_reason"]
+
+
+async def _lives(db: asyncpg.Connection) -> dict[Any, Any]:
+    """What every status and every change of it leaves, with an agent or without, and blocked."""
+    seen: dict[Any, Any] = {}
+    times = [_START + timedelta(seconds=n) for n in (0, 2, 5, 9)]
+    agents, blocked = ("agent", None), (False, True)
+    for life in product(TaskStatus, TaskStatus, agents, agents, blocked, blocked):
+        before, after, had, has, was_blocked, is_blocked = life
+        try:
+            async with db.transaction():
+                task = await db.fetchval(_INSERT, before, had, was_blocked, *times)
+                await db.execute(_UPDATE, task, after, has, is_blocked)
+                facts = [tuple(row) for row in await db.fetch(_FACTS, task)]
+                told = [_told(row["payload"]) for row in await db.fetch(_TOLD, task)]
+            seen[life] = facts, told
+        except asyncpg.CheckViolationError as refusal:
+            seen[life] = refusal.sqlstate
+    return seen
+
+
+async def test_short_cuts_write_what_the_general_case_writes(db: asyncpg.Connection) -> None:
+    for agent_id in ("agent", "client"):
+        await add_agent(db, agent_id)
+    events = ("created", "assigned", "started", "completed", "failed", "cancelled")
+    await db.execute(_WEBHOOK, [f"task.{event}" for event in events])
+    by_short_cuts = await _lives(db)
+    done = await db.fetch(_DONE)
+    definition = await db.fetchval("SELECT pg_get_functiondef('tasks_ledger'::regproc)")
+    general, cuts = _SHORT_CUTS.subn("", definition)
+    assert cuts == 1
+    await db.execute(general)
+    assert await _lives(db) == by_short_cuts
+    assert [(2 * row["completed"], 2 * row["failed"]) for row in done] == [
+        tuple(row) for row in await db.fetch(_DONE)
+    ]
