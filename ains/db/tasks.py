@@ -1,4 +1,4 @@
-"""Operations on one task. Each is one statement, so that two callers can't both win."""
+"""Operations on one task. Each changes it by one statement, so that two callers can't both win."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ from ains.errors import BusinessRule, Forbidden, NotFound, quote
 
 _Q = load("tasks")
 
-_REPORTS: dict[TaskStatus, Query] = {
+_WRITES: dict[TaskStatus, Query] = {
     TaskStatus.ACTIVE: _Q["start"],
     TaskStatus.COMPLETED: _Q["complete"],
-    TaskStatus.FAILED: _Q["fail"],
 }
 
 
@@ -172,24 +171,46 @@ async def report(db: Statements, task_id: UUID, agent_id: str, said: ReportStatu
         Forbidden: it is another agent's.
         BusinessRule: it can't take this state from the one it is in, or it ended differently.
     """
-    query = _REPORTS.get(said.status)
-    if query is None:
+    if said.status is TaskStatus.FAILED:
+        row = await _fail(db, task_id, agent_id, said)
+    elif (write := _WRITES.get(said.status)) is not None:
+        row = await _write(db, write, task_id, agent_id, said)
+    else:
         raise BusinessRule("An agent reports ACTIVE, COMPLETED or FAILED.")
-    arguments: tuple[str | None, ...] = ()
-    if said.status is TaskStatus.COMPLETED:
-        arguments = (said.result_data, said.error_message)
-    elif said.status is TaskStatus.FAILED:
-        arguments = (said.failure_reason or AGENT_ERROR, said.error_message, said.result_data)
-    row = _found(await db.fetchrow(query, task_id, agent_id, *arguments), task_id)
-    if not (row["changed"] or row["repeated"]):
-        raise refuse_report(said.status, agent_id, row["status"], row["holder"])
     answer: StatusReported = {
         "task_id": task_id,
         "status": row["status"],
         "retry_count": row["retry_count"],
         "updated_at": row["updated_at"],
     }
-    return Reported(answer, said.status is TaskStatus.COMPLETED and row["releases"])
+    return Reported(answer, row.get("releases", False))
+
+
+async def _write(
+    db: Statements, write: Query, task_id: UUID, agent_id: str, said: ReportStatus
+) -> asyncpg.Record:
+    """Change the task at once, as nearly every report may; look only when that was refused."""
+    content = (said.result_data, said.error_message)
+    written = content if said.status is TaskStatus.COMPLETED else ()
+    while (row := await db.fetchrow(write, task_id, agent_id, *written)) is None:
+        seen = await db.fetchrow(_Q["look"], task_id, agent_id, said.status, *content)
+        seen = _found(seen, task_id)
+        if seen["repeated"]:
+            return seen
+        if not seen["changeable"]:
+            raise refuse_report(said.status, agent_id, seen["status"], seen["holder"])
+    return row
+
+
+async def _fail(db: Statements, task_id: UUID, agent_id: str, said: ReportStatus) -> asyncpg.Record:
+    reason = said.failure_reason or AGENT_ERROR
+    row = await db.fetchrow(
+        _Q["fail"], task_id, agent_id, reason, said.error_message, said.result_data
+    )
+    row = _found(row, task_id)
+    if not (row["changed"] or row["repeated"]):
+        raise refuse_report(said.status, agent_id, row["status"], row["holder"])
+    return row
 
 
 async def cancel(

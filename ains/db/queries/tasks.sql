@@ -1,7 +1,8 @@
 -- One task: accept it, show it, report on it, cancel it, change it.
 --
 -- Statements that change a task lock its row first (found), look, and then write (changed): what they
--- answer is what the row was like when nobody else could touch it.
+-- answer is what the row was like when nobody else could touch it. The two that every task needs, start and
+-- complete, write at once and look only when there was nothing to write (look).
 
 -- name: submit
 -- Accepts a task and assigns it at once when an agent is free.
@@ -97,73 +98,49 @@ SELECT t.task_id, t.client_id, t.task_type, t.capability_required, t.status, t.p
  WHERE t.task_id = $1
 
 -- name: start
--- The agent reports ACTIVE.
-WITH found AS MATERIALIZED (
-    SELECT t.task_id, t.status, t.assigned_agent_id, t.last_agent_id, t.retry_count, t.updated_at,
-           t.status = 'ACTIVE' AND t.assigned_agent_id = $2 AS repeated
-      FROM tasks AS t
-     WHERE t.task_id = $1
-       FOR NO KEY UPDATE
-),
-changed AS (
-    UPDATE tasks AS t
-       SET status = 'ACTIVE',
-           started_at = now(),
-           deadline_at = now() + make_interval(secs => t.timeout_seconds),
-           updated_at = now()
-      FROM found
-     WHERE t.task_id = found.task_id
-       AND found.assigned_agent_id = $2
-       AND found.status = 'ASSIGNED'
-    RETURNING t.task_id, t.status, t.retry_count, t.updated_at
-)
-SELECT changed.task_id IS NOT NULL AS changed, found.repeated,
-       coalesce(found.assigned_agent_id, found.last_agent_id) AS holder,
-       coalesce(changed.status, found.status) AS status,
-       coalesce(changed.retry_count, found.retry_count) AS retry_count,
-       coalesce(changed.updated_at, found.updated_at) AS updated_at
-  FROM found LEFT JOIN changed ON true
+-- The agent reports ACTIVE. (IS TRUE keeps the planner from looking for the task among those of the agent.)
+UPDATE tasks AS t
+   SET status = 'ACTIVE',
+       started_at = now(),
+       deadline_at = now() + make_interval(secs => t.timeout_seconds),
+       updated_at = now()
+ WHERE t.task_id = $1
+   AND (t.assigned_agent_id = $2 AND t.status = 'ASSIGNED') IS TRUE
+RETURNING t.status, t.retry_count, t.updated_at, false AS releases
 
 -- name: complete
--- The agent reports COMPLETED. The same report once more is told apart by its content. releases: tasks may
--- have become runnable by it, dependents or the next step of a chain. (ORDER BY keeps the lookup on its
--- index, even when all dependents are those of one task.)
-WITH found AS MATERIALIZED (
-    SELECT t.task_id, t.status, t.assigned_agent_id, t.last_agent_id, t.retry_count, t.updated_at,
-           t.status = 'COMPLETED'
-               AND t.assigned_agent_id = $2
-               AND t.result_data::text IS NOT DISTINCT FROM $3::json::text
-               AND t.error_message IS NOT DISTINCT FROM $4 AS repeated
-      FROM tasks AS t
-     WHERE t.task_id = $1
-       FOR NO KEY UPDATE
-),
-changed AS (
-    UPDATE tasks AS t
-       SET status = 'COMPLETED',
-           result_data = $3::json,
-           error_message = $4,
-           failure_reason = NULL,
-           started_at = coalesce(t.started_at, t.assigned_at),
-           deadline_at = NULL,
-           completed_at = now(),
-           updated_at = now()
-      FROM found
-     WHERE t.task_id = found.task_id
-       AND found.assigned_agent_id = $2
-       AND found.status IN ('ASSIGNED', 'ACTIVE')
-    RETURNING t.task_id, t.status, t.retry_count, t.updated_at
-)
-SELECT changed.task_id IS NOT NULL AS changed, found.repeated,
-       changed.task_id IS NOT NULL AND coalesce(
-           (SELECT true FROM task_dependencies AS d WHERE d.depends_on = $1 ORDER BY d.task_id LIMIT 1),
-           (SELECT true FROM chain_steps AS s WHERE s.task_id = $1),
-           false) AS releases,
-       coalesce(found.assigned_agent_id, found.last_agent_id) AS holder,
-       coalesce(changed.status, found.status) AS status,
-       coalesce(changed.retry_count, found.retry_count) AS retry_count,
-       coalesce(changed.updated_at, found.updated_at) AS updated_at
-  FROM found LEFT JOIN changed ON true
+-- The agent reports COMPLETED. releases: tasks may have become runnable by it, dependents or the next step
+-- of a chain. (ORDER BY keeps the lookup on its index, even when all dependents are those of one task.)
+UPDATE tasks AS t
+   SET status = 'COMPLETED',
+       result_data = $3::json,
+       error_message = $4,
+       failure_reason = NULL,
+       started_at = coalesce(t.started_at, t.assigned_at),
+       deadline_at = NULL,
+       completed_at = now(),
+       updated_at = now()
+ WHERE t.task_id = $1
+   AND (t.assigned_agent_id = $2 AND t.status IN ('ASSIGNED', 'ACTIVE')) IS TRUE
+RETURNING t.status, t.retry_count, t.updated_at,
+          coalesce((SELECT true FROM task_dependencies AS d WHERE d.depends_on = $1 ORDER BY d.task_id LIMIT 1),
+                   (SELECT true FROM chain_steps AS s WHERE s.task_id = $1),
+                   false) AS releases
+
+-- name: look
+-- Why a report of ACTIVE or COMPLETED ($3) changed nothing. The same report once more (repeated) is told
+-- apart by its content. changeable: the task has become what the report needs since.
+SELECT t.status, t.retry_count, t.updated_at,
+       coalesce(t.assigned_agent_id, t.last_agent_id) AS holder,
+       (t.assigned_agent_id = $2
+        AND t.status = $3
+        AND ($3 = 'ACTIVE'
+             OR t.result_data::text IS NOT DISTINCT FROM $4::json::text
+                AND t.error_message IS NOT DISTINCT FROM $5)) IS TRUE AS repeated,
+       (t.assigned_agent_id = $2
+        AND (t.status = 'ASSIGNED' OR t.status = 'ACTIVE' AND $3 = 'COMPLETED')) IS TRUE AS changeable
+  FROM tasks AS t
+ WHERE t.task_id = $1
 
 -- name: fail
 -- counts as: UPDATE tasks
