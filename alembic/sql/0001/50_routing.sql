@@ -62,12 +62,13 @@ CREATE TRIGGER agent_capabilities_routes_changed AFTER INSERT OR DELETE OR UPDAT
 CREATE FUNCTION public.route_window(wanted text, places integer) RETURNS text[]
 LANGUAGE plpgsql AS $$
 DECLARE
+    skill  text := lower(wanted);
     start  double precision := random();
     choice text[];
 BEGIN
     choice := ARRAY(
         SELECT r.agent_id FROM public.agent_routes AS r
-         WHERE r.capability = lower(wanted) AND r.position >= start AND r.position < start + 1
+         WHERE r.capability = skill AND r.position >= start AND r.position < start + 1
          ORDER BY r.position LIMIT 128
     );
     RETURN CASE WHEN places = 1 AND cardinality(choice) = 128 THEN choice[:32] ELSE choice END;
@@ -171,8 +172,9 @@ COMMENT ON FUNCTION public.route_agents(text, text, integer, interval) IS
 CREATE FUNCTION public.route_agent(wanted text, strategy text, agent_ttl interval) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
-    choice text[];
-    chosen text;
+    alive_since timestamptz := now() - agent_ttl;
+    choice      text[];
+    chosen      text;
 BEGIN
     IF strategy <> 'round_robin' THEN
         RETURN (SELECT r.agent_id FROM public.route_agents(wanted, strategy, 1, agent_ttl) AS r);
@@ -187,13 +189,13 @@ BEGIN
        SET last_assigned_at = clock_timestamp()
      WHERE a.agent_id = (
            SELECT b.agent_id FROM public.agents AS b
-            WHERE b.agent_id = ANY (choice) AND b.status = 'AVAILABLE' AND b.last_heartbeat > now() - agent_ttl
+            WHERE b.agent_id = ANY (choice) AND b.status = 'AVAILABLE' AND b.last_heartbeat > alive_since
             ORDER BY b.last_assigned_at NULLS FIRST, b.agent_id
             LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING a.agent_id INTO chosen;
     IF chosen IS NULL THEN
         SELECT b.agent_id INTO chosen FROM public.agents AS b
-         WHERE b.agent_id = ANY (choice) AND b.status = 'AVAILABLE' AND b.last_heartbeat > now() - agent_ttl
+         WHERE b.agent_id = ANY (choice) AND b.status = 'AVAILABLE' AND b.last_heartbeat > alive_since
          ORDER BY random() LIMIT 1;
     END IF;
     RETURN chosen;
