@@ -146,14 +146,18 @@ BEGIN
             RETURN NULL;
         END IF;
     ELSIF NEW.assigned_agent_id IS NOT NULL THEN
-        IF OLD.status = 'PENDING' AND NEW.status = 'ASSIGNED' AND NOT OLD.is_blocked THEN
+        IF OLD.status = 'ASSIGNED' THEN
+            IF NEW.status = 'ACTIVE' THEN
+                event := 'started';
+            END IF;
+        ELSIF OLD.status = 'ACTIVE' THEN
+            IF NEW.status = 'COMPLETED' THEN
+                event := 'completed';
+                duration_us := public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at);
+            END IF;
+        ELSIF OLD.status = 'PENDING' AND NEW.status = 'ASSIGNED' AND NOT OLD.is_blocked THEN
             event := 'assigned';
             queue_us := public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at);
-        ELSIF OLD.status = 'ASSIGNED' AND NEW.status = 'ACTIVE' THEN
-            event := 'started';
-        ELSIF OLD.status = 'ACTIVE' AND NEW.status = 'COMPLETED' THEN
-            event := 'completed';
-            duration_us := public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at);
         END IF;
         IF event IS NOT NULL THEN
             INSERT INTO public.task_events_open
