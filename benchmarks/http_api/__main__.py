@@ -116,6 +116,7 @@ class _Bench:
             used = [b - a for a, b in zip(before, self._usage(scenario), strict=True)]
             if scenario.server != "bare" and scenario.requests[0]["method"] == "POST":
                 await clear(self._servers.databases[scenario.server])
+                await quiet(self._cluster.pid)
             others = used[2] / seconds / (os.cpu_count() or 1)
             if others < _DISTURBED or start > self._patience:
                 break

@@ -166,11 +166,14 @@ async def add_past(url: str, tasks: int, agents: int) -> None:
 
 
 async def clear(url: str) -> None:
-    """Take away what a measurement has left behind."""
+    """Take away what a measurement has left behind, and the work that this makes."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(
             "DELETE FROM tasks WHERE status IN ('PENDING', 'ASSIGNED', 'ACTIVE')"
         )
+        while await connection.fetchval("SELECT metrics.fold()"):
+            pass
+        await connection.execute("VACUUM tasks, task_events_open, agents")
     finally:
         await connection.close()
