@@ -115,6 +115,21 @@ async def test_turns_go_round_among_too_many_agents(db: asyncpg.Connection) -> N
     assert max(turns.values()) <= 6
 
 
+@pytest.mark.parametrize(
+    "strategy", ["round_robin", "least_loaded", "trust_weighted", "fastest_response"]
+)
+async def test_a_hundred_agents_are_looked_up_by_key(db: asyncpg.Connection, strategy: str) -> None:
+    """Each compared with each of the choice, hundreds would cost more than thousands do."""
+    await agents(db, 120)
+    await db.execute("VACUUM (FULL, ANALYZE) agents, agent_routes")
+    read = "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'agents'"
+    async with rolled_back(db):
+        before = await db.fetchval(read)
+        for _ in range(8):  # beyond the first plans, which know the choice
+            assert await route(db, strategy)
+        assert await db.fetchval(read) == before
+
+
 async def test_trust_weighted_draws_in_proportion_to_trust(db: asyncpg.Connection) -> None:
     await agents(db, 3, trust_score="(ARRAY[0.2, 0.3, 0.9])[g]")
     drawn = Counter(await route(db, "trust_weighted", 2000))

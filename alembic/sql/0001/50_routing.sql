@@ -79,7 +79,9 @@ COMMENT ON FUNCTION public.route_window(text, integer) IS
 CREATE FUNCTION public.route_candidates(wanted text, strategy text, places integer, agent_ttl interval)
 RETURNS TABLE (place bigint, agent_id text)
 LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan AS $$
+SET plan_cache_mode = force_generic_plan
+-- To compare each of some hundred agents with each of the choice takes longer than to look up those of the choice.
+SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     choice text[] := public.route_window(wanted, places);
@@ -139,7 +141,8 @@ COMMENT ON FUNCTION public.route_candidates(text, text, integer, interval) IS
 CREATE FUNCTION public.route_agents(
     wanted text, strategy text, places integer, agent_ttl interval
 ) RETURNS TABLE (place bigint, agent_id text)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off AS $$ -- see route_candidates()
 #variable_conflict use_column
 DECLARE
     picked    text[];
@@ -170,7 +173,8 @@ COMMENT ON FUNCTION public.route_agents(text, text, integer, interval) IS
     'Chooses agents for the next tasks that need this capability and notes that they were chosen, as far as that needs no waiting.';
 
 CREATE FUNCTION public.route_agent(wanted text, strategy text, agent_ttl interval) RETURNS text
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off AS $$ -- see route_candidates()
 DECLARE
     alive_since timestamptz := now() - agent_ttl;
     choice      text[];
