@@ -22,8 +22,7 @@ _INSERT = """
     VALUES ('client', 'type', 'skill', 3, $1, $2, $3, $4, $5, $6, $7) RETURNING task_id
 """
 _UPDATE = """
-    UPDATE tasks SET status = $2, assigned_agent_id = $3, is_blocked = $4, priority = 7
-     WHERE task_id = $1
+    UPDATE tasks SET status = $2, assigned_agent_id = $3, priority = 7 WHERE task_id = $1
 """
 _FACTS = """
     SELECT event, task_type, client_id, agent_id, reason, retry, from_status, to_status,
@@ -51,13 +50,13 @@ async def _lives(db: asyncpg.Connection) -> dict[Any, Any]:
     """What every status and every change of it leaves, with an agent or without, and blocked."""
     seen: dict[Any, Any] = {}
     times = [_START + timedelta(seconds=n) for n in (0, 2, 5, 9)]
-    agents, blocked = ("agent", None), (False, True)
-    for life in product(TaskStatus, TaskStatus, agents, agents, blocked, blocked):
-        before, after, had, has, was_blocked, is_blocked = life
+    agents = ("agent", None)
+    for life in product(TaskStatus, TaskStatus, agents, agents, (False, True)):
+        before, after, had, has, blocked = life
         try:
             async with db.transaction():
-                task = await db.fetchval(_INSERT, before, had, was_blocked, *times)
-                await db.execute(_UPDATE, task, after, has, is_blocked)
+                task = await db.fetchval(_INSERT, before, had, blocked, *times)
+                await db.execute(_UPDATE, task, after, has)
                 facts = [tuple(row) for row in await db.fetch(_FACTS, task)]
                 told = [_told(row["payload"]) for row in await db.fetch(_TOLD, task)]
             seen[life] = facts, told
