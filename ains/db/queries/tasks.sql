@@ -106,7 +106,7 @@ UPDATE tasks AS t
        updated_at = now()
  WHERE t.task_id = $1
    AND (t.assigned_agent_id = $2 AND t.status = 'ASSIGNED') IS TRUE
-RETURNING t.status, t.retry_count, t.updated_at, false AS releases
+RETURNING t.status, t.retry_count, t.updated_at
 
 -- name: complete
 -- The agent reports COMPLETED. releases: tasks may have become runnable by it, dependents or the next step

@@ -84,7 +84,8 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    choice text[] := public.route_window(wanted, places);
+    alive_since timestamptz := now() - agent_ttl;
+    choice      text[] := public.route_window(wanted, places);
 BEGIN
     -- An agent's turn k is its k-th task of this batch. Each strategy makes as many turns as can be needed.
     CASE strategy
@@ -100,7 +101,7 @@ BEGIN
                        SELECT count(*) AS load FROM public.tasks AS t
                         WHERE t.assigned_agent_id = a.agent_id AND t.status IN ('ASSIGNED', 'ACTIVE')
                        OFFSET 0) AS t
-                 WHERE a.agent_id = ANY (choice) AND a.status = 'AVAILABLE' AND a.last_heartbeat > now() - agent_ttl) AS r
+                 WHERE a.agent_id = ANY (choice) AND a.status = 'AVAILABLE' AND a.last_heartbeat > alive_since) AS r
          CROSS JOIN generate_series(0, r.level - r.load - 1) AS k
          ORDER BY 1 LIMIT places;
     WHEN 'trust_weighted' THEN
@@ -110,7 +111,7 @@ BEGIN
           FROM (SELECT array_agg(a.agent_id ORDER BY a.bound) AS agents, array_agg(a.bound ORDER BY a.bound) AS bounds
                   FROM (SELECT a.agent_id, sum(a.trust_score) OVER (ORDER BY a.agent_id) AS bound
                           FROM public.agents AS a
-                         WHERE a.agent_id = ANY (choice) AND a.status = 'AVAILABLE' AND a.last_heartbeat > now() - agent_ttl
+                         WHERE a.agent_id = ANY (choice) AND a.status = 'AVAILABLE' AND a.last_heartbeat > alive_since
                            AND a.trust_score >= 0.3) AS a) AS r
          CROSS JOIN generate_series(1::bigint, places) AS p
          WHERE r.agents IS NOT NULL;
@@ -121,7 +122,7 @@ BEGIN
                   FROM (SELECT a.agent_id, a.last_assigned_at,
                                rank() OVER (ORDER BY a.avg_completion_time_seconds NULLS FIRST) AS rank
                           FROM public.agents AS a
-                         WHERE a.agent_id = ANY (choice) AND a.status = 'AVAILABLE' AND a.last_heartbeat > now() - agent_ttl) AS a
+                         WHERE a.agent_id = ANY (choice) AND a.status = 'AVAILABLE' AND a.last_heartbeat > alive_since) AS a
                  WHERE a.rank = 1) AS r
          CROSS JOIN generate_series(0, (places - 1) / r.fastest) AS k
          ORDER BY 1 LIMIT places;
@@ -130,7 +131,7 @@ BEGIN
         SELECT row_number() OVER (ORDER BY k, r.last_assigned_at NULLS FIRST, r.agent_id), r.agent_id::text
           FROM (SELECT a.agent_id, a.last_assigned_at, count(*) OVER () AS agents
                   FROM public.agents AS a
-                 WHERE a.agent_id = ANY (choice) AND a.status = 'AVAILABLE' AND a.last_heartbeat > now() - agent_ttl) AS r
+                 WHERE a.agent_id = ANY (choice) AND a.status = 'AVAILABLE' AND a.last_heartbeat > alive_since) AS r
          CROSS JOIN generate_series(0, (places - 1) / r.agents) AS k
          ORDER BY 1 LIMIT places;
     END CASE;
