@@ -16,7 +16,16 @@ import psutil
 from ains.db.embedded import EmbeddedPostgres, temporary_data_dir
 from ains.db.migrations import upgrade
 
-__all__ = ["CAPABILITY", "CLIENT", "Cluster", "add_agents", "add_past", "clear", "running_cluster"]
+__all__ = [
+    "CAPABILITY",
+    "CLIENT",
+    "Cluster",
+    "add_agents",
+    "add_past",
+    "clear",
+    "fold",
+    "running_cluster",
+]
 
 CAPABILITY: Final = "benchmark"
 CLIENT: Final = "bench-client"
@@ -165,6 +174,18 @@ async def add_past(url: str, tasks: int, agents: int) -> None:
         await connection.close()
 
 
+async def fold(url: str) -> int:
+    """Fold all open facts; returns their number."""
+    connection = await asyncpg.connect(url, command_timeout=600)
+    try:
+        moved = 0
+        while found := await connection.fetchval("SELECT metrics.fold()"):
+            moved += found
+        return moved
+    finally:
+        await connection.close()
+
+
 async def clear(url: str) -> None:
     """Take away what a measurement has left behind, and the work that this makes."""
     connection = await asyncpg.connect(url)
@@ -172,8 +193,7 @@ async def clear(url: str) -> None:
         await connection.execute(
             "DELETE FROM tasks WHERE status IN ('PENDING', 'ASSIGNED', 'ACTIVE')"
         )
-        while await connection.fetchval("SELECT metrics.fold()"):
-            pass
+        await fold(url)
         await connection.execute("VACUUM tasks, task_events_open, agents")
     finally:
         await connection.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from benchmarks.support.database import Cluster, running_cluster
+from benchmarks.support.database import Cluster, fold, running_cluster
 from benchmarks.support.pgbench import pgbench
 from benchmarks.support.processes import cpu_seconds, others_seconds
 from benchmarks.support.results import conditions, save, table
@@ -21,7 +21,6 @@ from benchmarks.write_path.workload import (
     CLIENTS,
     SCRIPTS,
     VARIANTS,
-    fold,
     prepare,
     reset,
     script_of,

@@ -9,7 +9,7 @@ import asyncpg
 from ains.db.sql import load
 from benchmarks.support.database import CAPABILITY, add_agents
 
-__all__ = ["AGENTS", "CLIENTS", "SCRIPTS", "VARIANTS", "fold", "prepare", "reset", "script_of"]
+__all__ = ["AGENTS", "CLIENTS", "SCRIPTS", "VARIANTS", "prepare", "reset", "script_of"]
 
 AGENTS: Final = 1000
 CLIENTS: Final = 100
@@ -159,18 +159,6 @@ async def prepare(url: str, variant: str) -> str:
         await VARIANTS[variant](connection)
         native = await connection.fetchval("SELECT to_regproc('uuidv7') IS NOT NULL")
         return "uuidv7" if native else "gen_random_uuid"
-    finally:
-        await connection.close()
-
-
-async def fold(url: str) -> int:
-    """Fold all open facts; returns their number."""
-    connection = await asyncpg.connect(url, command_timeout=600)
-    try:
-        moved = 0
-        while found := await connection.fetchval("SELECT metrics.fold()"):
-            moved += found
-        return moved
     finally:
         await connection.close()
 
