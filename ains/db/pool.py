@@ -8,20 +8,18 @@ one of :mod:`ains.errors`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from asyncio import timeout as deadline
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
 from ains.db import errors
+from ains.db.connections import Connections
 from ains.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
     from ains.db.sql import Query
 
 _TRIES = 3
@@ -129,30 +127,32 @@ class Database(Statements):
         self._pooler = pooler
         self._observe = observe
         self._application_name = application_name
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
-        self._checked_out = 0
+        self._connections: Connections | None = None
+        self._closed = False
 
     @property
     def active(self) -> int:
         """Connections that are checked out now."""
-        return self._checked_out
+        return self._connections.active if self._connections else 0
 
     @property
     def idle(self) -> int:
         """Connections that are open and not checked out."""
-        return self._pool.get_idle_size() if self._pool else 0
+        return self._connections.idle if self._connections else 0
 
     @property
     def max_size(self) -> int:
         """Connections at most."""
         return self._max_size
 
-    async def _open(self) -> asyncpg.Pool[asyncpg.Record]:
+    async def _open(self) -> Connections:
+        if self._closed:
+            raise asyncpg.InterfaceError("the pool is closed")
         if self._pooler is None:
             self._pooler = await self._behind_pooler()
-        if self._pool is None:
+        if self._connections is None:
             # min_size 0: creating the pool connects to nothing, so it can't fail halfway.
-            self._pool = asyncpg.create_pool(
+            pool = await asyncpg.create_pool(
                 self._dsn,
                 min_size=0,
                 max_size=self._max_size,
@@ -163,8 +163,8 @@ class Database(Statements):
                 max_inactive_connection_lifetime=300,
                 server_settings=self._session(),
             )
-        await self._pool
-        return self._pool
+            self._connections = Connections(pool, self._max_size)
+        return self._connections
 
     def _session(self) -> dict[str, str]:
         session = {"application_name": self._application_name, "timezone": "UTC"}
@@ -185,26 +185,15 @@ class Database(Statements):
         Raises:
             DatabaseUnavailable: the database can't be reached; the pool may still be used later.
         """
-        connections: list[asyncpg.Connection] = []
-        try:
-            while len(connections) < self._min_size:
-                connections.append(await self._checkout())
-        except errors.EXPECTED as error:
-            raise errors.translate(error) or error from error
-        finally:
-            for connection in connections:
-                await self._checkin(connection)
+        async with AsyncExitStack() as opened:
+            for _ in range(self._min_size):
+                await opened.enter_async_context(self.acquire())
 
     async def close(self, timeout: float = 5.0) -> None:
         """Disconnect once running statements are done, at the latest after ``timeout`` seconds."""
-        if self._pool is None:
-            return
-        pool, self._pool = self._pool, None
-        try:
-            async with deadline(timeout):
-                await pool.close()
-        except TimeoutError:
-            pool.terminate()
+        self._closed = True
+        if self._connections is not None:
+            await self._connections.close(timeout)
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[asyncpg.Connection]:
@@ -214,32 +203,23 @@ class Database(Statements):
             DatabaseUnavailable: no connection within ``acquire_timeout`` seconds.
         """
         try:
-            connection = await self._checkout()
+            connections, connection = await self._checkout()
             try:
                 yield connection
             finally:
-                await self._checkin(connection)
+                await connections.give_back(connection)
         except errors.EXPECTED as error:
             raise errors.translate(error) or error from error
 
-    async def _checkout(self) -> asyncpg.Connection:
-        pool = self._pool or await self._open()
+    async def _checkout(self) -> tuple[Connections, asyncpg.Connection]:
+        connections = self._connections or await self._open()
         try:
-            connection = await pool.acquire(timeout=self._timeout)
+            connection = await connections.take(self._timeout)
         except TimeoutError as error:
             raise DatabaseUnavailable(
                 f"No connection to the database within {self._timeout:g} s."
             ) from error
-        self._checked_out += 1
-        return cast("asyncpg.Connection", connection)
-
-    async def _checkin(self, connection: asyncpg.Connection) -> None:
-        self._checked_out -= 1
-        if self._pool is None:  # closed in the meantime
-            connection.terminate()
-        else:
-            # The stubs call a pool's connection a proxy, which asyncpg's own type hides.
-            await self._pool.release(cast("PoolConnectionProxy[asyncpg.Record]", connection))
+        return connections, connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -265,16 +245,20 @@ class Database(Statements):
                     raise errors.translate(error) or error from error
 
     async def _run_once(self, method: str, query: Query, args: tuple[Any, ...]) -> Any:
-        connection = await self._checkout()
+        connections, connection = await self._checkout()
         started = perf_counter()
         try:
             if not self._pooler:
-                return await getattr(connection, method)(query.text, *args)
-            async with connection.transaction(isolation=_ISOLATION):
-                return await getattr(connection, method)(query.text, *args)
-        except asyncpg.InternalClientError:
-            connection.terminate()
-            raise
-        finally:
+                result = await getattr(connection, method)(query.text, *args)
+            else:
+                async with connection.transaction(isolation=_ISOLATION):
+                    result = await getattr(connection, method)(query.text, *args)
+        except BaseException as error:
             self._observe(query.verb, query.table, perf_counter() - started)
-            await self._checkin(connection)
+            if isinstance(error, asyncpg.InternalClientError):
+                connection.terminate()
+            await connections.give_back(connection)
+            raise
+        self._observe(query.verb, query.table, perf_counter() - started)
+        connections.give(connection)
+        return result
