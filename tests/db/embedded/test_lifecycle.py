@@ -1,8 +1,10 @@
 """Starting, sharing and stopping the embedded server."""
 
 import asyncio
+import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -24,6 +26,16 @@ from tests.support.embedded import (
 pytestmark = pytest.mark.embedded
 
 _ANOTHER_DATABASE = "SELECT datname FROM pg_database WHERE datname = 'ains'"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has batch processes")
+async def test_the_server_and_its_sessions_do_not_interrupt_others(data_dir: Path) -> None:
+    async with await EmbeddedPostgres.start(data_dir, fast=True) as server:
+        assert server.pid is not None
+        assert os.sched_getscheduler(server.pid) == os.SCHED_BATCH
+        connection = await asyncpg.connect(server.dsn)
+        assert os.sched_getscheduler(connection.get_server_pid()) == os.SCHED_BATCH
+        await connection.close()
 
 
 @pytest.mark.parametrize("major", sorted(installed_majors()))
