@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -22,56 +21,22 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from ains.database_url import DatabaseUrl
 from ains.domain.addresses import parse_networks
 from ains.domain.retention import Ages
 from ains.errors import SettingsError
-from ains.redact import mask_url, redact
+from ains.redact import redact
 
-__all__ = ["DatabaseUrl", "SettingInfo", "Settings"]
+__all__ = ["SettingInfo", "Settings"]
 
 PREFIX = "AINS_"
 
 # Not ours: the test suite's own, and what Kubernetes and Docker set in every container that runs
 # beside a service of the name "ains" (https://kubernetes.io/docs/concepts/services-networking/service/).
 _FOREIGN = re.compile(r"AINS_(TEST_\w+|SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)")
+_FEW_CONNECTIONS = 5
+_MANY_CONNECTIONS = 10
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
-
-
-class DatabaseUrl:
-    """A PostgreSQL connection URL whose password does not show when it is printed."""
-
-    __slots__ = ("_url",)
-
-    def __init__(self, url: str) -> None:
-        """Take ``postgresql://…``; raises `ValueError` for anything else, without repeating it."""
-        # SQLAlchemy's spelling names the driver; asyncpg wants the plain one.
-        url = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", url.strip())
-        try:
-            parts = urlsplit(url)
-            valid = parts.scheme in {"postgres", "postgresql"}
-            for host in parts.netloc.rpartition("@")[2].split(","):  # a primary and its standbys
-                urlsplit(f"//{host}").port  # noqa: B018 - reading it is what checks it
-        except ValueError:
-            valid = False
-        if not valid:
-            raise ValueError("must be a URL such as postgresql://user@host:5432/database")
-        self._url = url
-
-    def reveal(self) -> str:
-        """The URL as given, password included: for the connection, never for people."""
-        return self._url
-
-    def __str__(self) -> str:
-        return mask_url(self._url)
-
-    def __repr__(self) -> str:
-        return f"DatabaseUrl({str(self)!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, DatabaseUrl) and other._url == self._url
-
-    def __hash__(self) -> int:
-        return hash(self._url)
 
 
 def _database_url(value: object) -> DatabaseUrl:
@@ -150,8 +115,10 @@ class Settings(BaseSettings):
         "statements are kept then. `auto` finds out.",
     )
     pool_min: int = Field(2, ge=0, description="Database connections kept open.")
-    pool_max: _Positive = Field(
-        10, description="Database connections of the API and workers at most."
+    pool_max: _Positive | None = Field(
+        None,
+        description="Database connections of the API and workers at most. Default: 10; with "
+        "PostgreSQL on the same machine twice its processors and one more, from 5 to 10.",
     )
     metrics_pool_max: _Positive = Field(2, description="Database connections of scrapes at most.")
 
@@ -269,7 +236,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
-        if self.pool_min > self.pool_max:
+        if self.pool_max is not None and self.pool_min > self.pool_max:
             raise ValueError("AINS_POOL_MIN must not be larger than AINS_POOL_MAX")
         if self.heartbeat_interval >= self.agent_ttl:
             raise ValueError(
@@ -277,6 +244,20 @@ class Settings(BaseSettings):
                 "or healthy agents are taken for lost"
             )
         return self
+
+    @property
+    def connections(self) -> int:
+        """How many connections the API and the workers may have.
+
+        More statements at once than processors can work on only take each other's caches:
+        https://wiki.postgresql.org/wiki/Number_Of_Database_Connections has the formula.
+        """
+        if self.pool_max is not None:
+            return self.pool_max
+        few = _MANY_CONNECTIONS
+        if self.database_url is not None and self.database_url.is_local:
+            few = max(_FEW_CONNECTIONS, min(2 * (os.cpu_count() or 1) + 1, few))
+        return max(few, self.pool_min)
 
     @property
     def retention(self) -> Ages:

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from ains.database_url import DatabaseUrl
 from ains.db.migrations import LOCK_KEY, renew_grants
-from ains.settings import DatabaseUrl
 
 config = context.config
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
+from ains.database_url import DatabaseUrl
 from ains.db.embedded import EmbeddedError, EmbeddedPostgres, default_data_dir, describe
-from ains.settings import DatabaseUrl, Settings
+from ains.settings import Settings
 
 __all__ = ["Source", "data_dir", "database"]
 

@@ -16,8 +16,9 @@ import asyncpg
 import uvloop
 from aiohttp import web
 
+from ains.settings import Settings
+
 _POOL: Final = web.AppKey("pool", asyncpg.Pool)
-_POOL_SIZE: Final = 10  # the default of AINS
 _TABLE: Final = """
     CREATE TABLE IF NOT EXISTS bare_tasks (
         task_id uuid PRIMARY KEY, client_id text NOT NULL, task_type text NOT NULL,
@@ -54,7 +55,8 @@ async def _insert(request: web.Request) -> web.Response:
 
 def _app(dsn: str) -> web.Application:
     async def pool(app: web.Application) -> AsyncIterator[None]:
-        async with asyncpg.create_pool(dsn, min_size=2, max_size=_POOL_SIZE) as pool:
+        size = Settings.load().connections  # as many as AINS has
+        async with asyncpg.create_pool(dsn, min_size=2, max_size=size) as pool:
             await pool.execute(_TABLE)
             app[_POOL] = pool
             yield

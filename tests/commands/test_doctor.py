@@ -10,9 +10,10 @@ import pytest
 from ains.commands import doctor, doctor_database
 from ains.commands.database import Source
 from ains.commands.findings import Finding, age
+from ains.database_url import DatabaseUrl
 from ains.db import migrations
 from ains.db.embedded import describe, temporary_data_dir
-from ains.settings import DatabaseUrl, Settings
+from ains.settings import Settings
 from tests.support.databases import Databases
 from tests.support.rows import add_agent, add_task
 

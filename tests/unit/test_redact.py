@@ -1,7 +1,7 @@
 import pytest
 
+from ains.database_url import DatabaseUrl
 from ains.redact import redact
-from ains.settings import DatabaseUrl
 
 
 @pytest.mark.parametrize(
