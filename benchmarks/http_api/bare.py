@@ -16,9 +16,8 @@ import asyncpg
 import uvloop
 from aiohttp import web
 
-from ains.settings import Settings
-
 _POOL: Final = web.AppKey("pool", asyncpg.Pool)
+_POOL_SIZE: Final = 10  # what asyncpg suggests, and what suits it best here
 _TABLE: Final = """
     CREATE TABLE IF NOT EXISTS bare_tasks (
         task_id uuid PRIMARY KEY, client_id text NOT NULL, task_type text NOT NULL,
@@ -55,8 +54,7 @@ async def _insert(request: web.Request) -> web.Response:
 
 def _app(dsn: str) -> web.Application:
     async def pool(app: web.Application) -> AsyncIterator[None]:
-        size = Settings.load().connections  # as many as AINS has
-        async with asyncpg.create_pool(dsn, min_size=2, max_size=size) as pool:
+        async with asyncpg.create_pool(dsn, min_size=2, max_size=_POOL_SIZE) as pool:
             await pool.execute(_TABLE)
             app[_POOL] = pool
             yield
