@@ -1,6 +1,7 @@
 """The ledger counts what happened, whoever wrote it and however."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -91,6 +92,27 @@ async def test_one_fact_for_each_transition_of_the_state_machine(db: asyncpg.Con
         facts = await db.fetchval(count, task)
         await set_status(db, task, after)
         assert await db.fetchval(count, task) == facts + 1
+
+
+async def test_a_task_that_is_assigned_at_once_is_one_fact(db: asyncpg.Connection) -> None:
+    task = await new_task(
+        db,
+        status="ASSIGNED",
+        assigned_agent_id="a",
+        queued_at=datetime(2026, 1, 1, tzinfo=UTC),
+        assigned_at=datetime(2026, 1, 1, 0, 0, 2, tzinfo=UTC),
+    )
+    facts = await db.fetch(
+        "SELECT event, from_status, to_status, agent_id, queue_us FROM task_events"
+        " WHERE task_id = $1",
+        task,
+    )
+    assert [tuple(fact) for fact in facts] == [("created", "", "ASSIGNED", "a", 2_000_000)]
+    assert await series(db) == {
+        ("ains_tasks_created_total", "t", "c"): 1,
+        ("ains_task_queue_seconds", "t", ""): 1,
+        ("ains_tasks_in_flight", "ASSIGNED", ""): 1,
+    }
 
 
 async def test_counter_survives_deletion_of_ended_tasks(db: asyncpg.Connection) -> None:

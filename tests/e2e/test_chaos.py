@@ -198,8 +198,11 @@ _UNTOLD = """
 SELECT subject_id, event_type, told.n, happened.n
   FROM (SELECT subject_id, event_type, count(*) AS n FROM webhook_deliveries GROUP BY 1, 2) AS told
   FULL JOIN (
-       SELECT task_id AS subject_id, 'task.' || event AS event_type, count(*) AS n FROM task_events
-        WHERE event IN ('created', 'assigned', 'started', 'completed', 'failed', 'cancelled')
+       SELECT task_id AS subject_id, 'task.' || e.event AS event_type, count(*) AS n
+         FROM task_events AS f
+        CROSS JOIN unnest(CASE WHEN f.event = 'created' AND f.to_status = 'ASSIGNED'
+                               THEN '{created,assigned}' ELSE ARRAY[f.event] END) AS e (event)
+        WHERE e.event IN ('created', 'assigned', 'started', 'completed', 'failed', 'cancelled')
         GROUP BY 1, 2
         UNION ALL
        SELECT chain_id, 'chain.' || lower(to_status), count(*) FROM chain_events

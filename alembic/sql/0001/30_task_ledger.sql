@@ -44,7 +44,7 @@ COMMENT ON VIEW public.task_events IS
 
 COMMENT ON COLUMN public.task_events_open.event_id IS 'Orders facts of the same instant; gaps are normal.';
 COMMENT ON COLUMN public.task_events_open.at IS 'When it was written: the order of a task''s facts, also of transactions that waited for each other.';
-COMMENT ON COLUMN public.task_events_open.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked.';
+COMMENT ON COLUMN public.task_events_open.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked. A task that is created and ASSIGNED at once is created only.';
 COMMENT ON COLUMN public.task_events_open.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events_open.task_type IS 'Label, as it was then.';
 COMMENT ON COLUMN public.task_events_open.client_id IS 'Label, as it was then.';
@@ -61,7 +61,7 @@ COMMENT ON COLUMN public.task_events_open.queue_us IS 'Time in the queue in micr
 
 COMMENT ON COLUMN public.task_events_closed.event_id IS 'Orders facts of the same instant; gaps are normal.';
 COMMENT ON COLUMN public.task_events_closed.at IS 'When it was written: the order of a task''s facts, also of transactions that waited for each other.';
-COMMENT ON COLUMN public.task_events_closed.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked.';
+COMMENT ON COLUMN public.task_events_closed.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked. A task that is created and ASSIGNED at once is created only.';
 COMMENT ON COLUMN public.task_events_closed.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events_closed.task_type IS 'Label, as it was then.';
 COMMENT ON COLUMN public.task_events_closed.client_id IS 'Label, as it was then.';
@@ -78,7 +78,7 @@ COMMENT ON COLUMN public.task_events_closed.queue_us IS 'Time in the queue in mi
 
 COMMENT ON COLUMN public.task_events.event_id IS 'Orders facts of the same instant; gaps are normal.';
 COMMENT ON COLUMN public.task_events.at IS 'When it was written: the order of a task''s facts, also of transactions that waited for each other.';
-COMMENT ON COLUMN public.task_events.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked.';
+COMMENT ON COLUMN public.task_events.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked. A task that is created and ASSIGNED at once is created only.';
 COMMENT ON COLUMN public.task_events.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events.task_type IS 'Label, as it was then.';
 COMMENT ON COLUMN public.task_events.client_id IS 'Label, as it was then.';
@@ -100,9 +100,10 @@ $$;
 COMMENT ON FUNCTION public.microseconds(interval) IS
     'Length in whole microseconds, never negative (a clock may have jumped), 0 when unknown. Sums of integers never shrink, sums of floats may.';
 
--- THE definition of the facts of a change. A task always enters through PENDING, and leaves an end state
--- through PENDING: a row inserted as COMPLETED is created and then completed, one updated from COMPLETED to
--- FAILED is reopened and then failed. So every sum over the ledger balances, whatever somebody writes.
+-- THE definition of the facts of a change. A task enters through PENDING, and leaves an end state through
+-- PENDING: a row inserted as COMPLETED is created and then completed, one updated from COMPLETED to FAILED is
+-- reopened and then failed. So every sum over the ledger balances, whatever somebody writes. Only a new task that
+-- is ASSIGNED at once, as nearly all are, is a single fact: created, with the agent and its moment in the queue.
 --
 -- Whoever writes pays for this. Hence a trigger for each row (to set up a join of transition tables takes longer
 -- than all of it), no WHEN (it is parsed again at each UPDATE), one INSERT, which no row is passed to, and few
@@ -137,37 +138,38 @@ BEGIN
             INSERT INTO public.task_events_open
                 (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
                  from_priority, to_priority, blocked_change, queue_us)
-            VALUES (clock_timestamp(), 'created', NEW.task_id, NEW.task_type, NEW.client_id, '', '', 0, '', 'PENDING',
-                    NEW.priority, NEW.priority, 0, NULL),
-                   (clock_timestamp(), 'assigned', NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id, '', 0,
-                    'PENDING', 'ASSIGNED', NEW.priority, NEW.priority, 0,
+            VALUES (clock_timestamp(), 'created', NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id, '', 0,
+                    '', 'ASSIGNED', NEW.priority, NEW.priority, 0,
                     public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at));
-            done := public.task_consequences('created', NEW, 'PENDING', 'ASSIGNED', NEW.assigned_agent_id, '', NULL);
+            done := public.task_consequences('created', NEW, '', 'ASSIGNED', NEW.assigned_agent_id, '', NULL);
             RETURN NULL;
         END IF;
-    ELSIF NEW.assigned_agent_id IS NOT NULL THEN
-        IF OLD.status = 'ASSIGNED' THEN
-            IF NEW.status = 'ACTIVE' THEN
-                event := 'started';
-            END IF;
-        ELSIF OLD.status = 'ACTIVE' THEN
-            IF NEW.status = 'COMPLETED' THEN
-                event := 'completed';
-                duration_us := public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at);
-            END IF;
-        ELSIF OLD.status = 'PENDING' AND NEW.status = 'ASSIGNED' AND NOT OLD.is_blocked THEN
-            event := 'assigned';
-            queue_us := public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at);
-        END IF;
-        IF event IS NOT NULL THEN
-            INSERT INTO public.task_events_open
-                (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
-                 from_priority, to_priority, blocked_change, duration_us, queue_us)
-            VALUES (clock_timestamp(), event, NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id, '', 0,
-                    OLD.status, NEW.status, OLD.priority, NEW.priority, 0, duration_us, queue_us);
-            done := public.task_consequences(event, NEW, OLD.status, NEW.status, NEW.assigned_agent_id, '', duration_us);
-            RETURN NULL;
-        END IF;
+    ELSIF OLD.status = 'ASSIGNED' AND NEW.status = 'ACTIVE' AND NEW.assigned_agent_id IS NOT NULL THEN
+        INSERT INTO public.task_events_open
+            (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
+             from_priority, to_priority, blocked_change)
+        VALUES (clock_timestamp(), 'started', NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id, '', 0,
+                'ASSIGNED', 'ACTIVE', OLD.priority, NEW.priority, 0);
+        done := public.task_consequences('started', NEW, 'ASSIGNED', 'ACTIVE', NEW.assigned_agent_id, '', NULL);
+        RETURN NULL;
+    ELSIF OLD.status = 'ACTIVE' AND NEW.status = 'COMPLETED' AND NEW.assigned_agent_id IS NOT NULL THEN
+        duration_us := public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at);
+        INSERT INTO public.task_events_open
+            (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
+             from_priority, to_priority, blocked_change, duration_us)
+        VALUES (clock_timestamp(), 'completed', NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id, '', 0,
+                'ACTIVE', 'COMPLETED', OLD.priority, NEW.priority, 0, duration_us);
+        done := public.task_consequences('completed', NEW, 'ACTIVE', 'COMPLETED', NEW.assigned_agent_id, '', duration_us);
+        RETURN NULL;
+    ELSIF OLD.status = 'PENDING' AND NEW.status = 'ASSIGNED' AND NEW.assigned_agent_id IS NOT NULL AND NOT OLD.is_blocked THEN
+        INSERT INTO public.task_events_open
+            (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
+             from_priority, to_priority, blocked_change, queue_us)
+        VALUES (clock_timestamp(), 'assigned', NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id, '', 0,
+                'PENDING', 'ASSIGNED', OLD.priority, NEW.priority, 0,
+                public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at));
+        done := public.task_consequences('assigned', NEW, 'PENDING', 'ASSIGNED', NEW.assigned_agent_id, '', NULL);
+        RETURN NULL;
     END IF;
     -- Whatever else may happen:
     from_status := OLD.status; -- NULL for a new task
@@ -182,11 +184,16 @@ BEGIN
     END IF;
     IF from_status IS NULL THEN
         event := 'created';
-        agent := '';
         from_status := '';
-        to_status := 'PENDING';
         from_priority := NEW.priority;
         blocked_change := NEW.is_blocked::integer;
+        IF to_status = 'ASSIGNED' AND NOT NEW.is_blocked THEN
+            agent := NEW.assigned_agent_id;
+            queue_us := public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at);
+        ELSE
+            agent := '';
+            to_status := 'PENDING';
+        END IF;
     ELSE
         IF from_status = to_status THEN
             IF from_status <> 'PENDING' OR OLD.priority = NEW.priority AND OLD.is_blocked = NEW.is_blocked THEN
@@ -260,7 +267,7 @@ BEGIN
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION public.tasks_ledger() IS
-    'Writes what happened to a task to the ledger: one fact, two when it passes through PENDING, and one more when an attempt ended by its timeout.';
+    'Writes what happened to a task to the ledger: one fact, two when it passes through PENDING, and one more when an attempt ended by its timeout. A new task that is ASSIGNED at once is one fact.';
 
 CREATE FUNCTION public.tasks_ledger_delete() RETURNS trigger
 LANGUAGE plpgsql AS $$
