@@ -38,9 +38,12 @@ class DatabaseUrl:
     def is_local(self) -> bool:
         """Whether the server is on this machine, as far as the URL tells."""
         parts = urlsplit(self._url)
+        options = parse_qs(parts.query)
+        if "service" in options:
+            return False
         named = [urlsplit(f"//{place}").hostname or "" for place in _places(parts)]
-        named += parse_qs(parts.query).get("host", [])
-        hosts = [name for name in named if name] or [os.environ.get("PGHOST", "")]
+        named += ",".join(options.get("host", [])).split(",")
+        hosts = [name for name in named if name] or os.environ.get("PGHOST", "").split(",")
         return all(_is_local(unquote(host)) for host in hosts)
 
     def __str__(self) -> str:

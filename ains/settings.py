@@ -45,6 +45,12 @@ def _database_url(value: object) -> DatabaseUrl:
     return DatabaseUrl(str(value))
 
 
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _listed(value: object) -> object:
     """Split what an environment variable lists with commas."""
     if isinstance(value, str):
@@ -255,8 +261,9 @@ class Settings(BaseSettings):
         if self.pool_max is not None:
             return self.pool_max
         few = _MANY_CONNECTIONS
-        if self.database_url is not None and self.database_url.is_local:
-            few = max(_FEW_CONNECTIONS, min(2 * (os.cpu_count() or 1) + 1, few))
+        pooled = self.database_pgbouncer == "on"
+        if self.database_url is not None and self.database_url.is_local and not pooled:
+            few = max(_FEW_CONNECTIONS, min(2 * _processors() + 1, few))
         return max(few, self.pool_min)
 
     @property

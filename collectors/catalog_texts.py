@@ -8,7 +8,7 @@ from typing import Final
 __all__ = ["EXAMPLES", "LABELS", "MEANINGS"]
 
 MEANINGS: Final[Mapping[str, str]] = {
-    "ains_tasks_created_total": "Tasks that entered the queue for the first time, by whichever "
+    "ains_tasks_created_total": "Tasks that were accepted, by whichever "
     "door: both POST routes, a batch, a step of a chain, an INSERT in psql.",
     "ains_tasks_completed_total": "Tasks that reached COMPLETED. A task that is reopened and "
     "completed again counts twice.",

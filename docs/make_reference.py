@@ -125,7 +125,8 @@ def states_page() -> Iterator[str]:
     yield "# The states of a task\n\n```mermaid\nstateDiagram-v2\n    [*] --> PENDING\n"
     for before, after in TRANSITIONS:
         yield f"    {before} --> {after}\n"
-    yield "```\n\n| from | to | when |\n|---|---|---|\n"
+    yield "```\n\nA new task that an agent is free for is ASSIGNED from the beginning.\n"
+    yield "\n| from | to | when |\n|---|---|---|\n"
     for (before, after), meaning in TRANSITIONS.items():
         yield f"| {before} | {after} | {meaning} |\n"
 

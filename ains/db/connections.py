@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Connections"]
 
 _KEEP_SECONDS: Final = 1.0
+_PASSED_ON: Final = 1000
 
 
 class Connections:
@@ -25,7 +26,8 @@ class Connections:
     tasks, a fifth of what a small request costs the server, and who waits in it is overtaken by
     those who have just come. So a connection that a statement leaves clean goes straight to
     whoever has waited longest. If nobody waits it is kept, and goes back to the pool within a
-    second, which closes it when it is not used for long.
+    second, which closes it when it is not used for long. So does the connection of each thousandth
+    statement, however many wait: the pool replaces one that has been used very often.
     """
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], size: int) -> None:
@@ -35,13 +37,14 @@ class Connections:
         self._room = size  # how many may still be borrowed; while there is room, nobody waits
         self._kept: list[asyncpg.Connection] = []
         self._waiting: deque[asyncio.Future[asyncpg.Connection | None]] = deque()
+        self._given = 0
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     @property
     def active(self) -> int:
-        """Connections that somebody has, or waits to be opened."""
+        """Connections in use, and those being opened or returned."""
         return self._size - self._room - len(self._kept)
 
     @property
@@ -62,20 +65,13 @@ class Connections:
             if not _is_lost(connection):
                 return connection
             await self.give_back(connection)
-        if self._room:
-            self._room -= 1
-        elif (connection_or_leave := await self._wait(timeout)) is not None:
-            return connection_or_leave
-        try:
-            # The stubs call a pool's connection a proxy, which asyncpg's own type hides.
-            return cast("asyncpg.Connection", await self._pool.acquire(timeout=timeout))
-        except BaseException:
-            self._pass_on(None)
-            raise
+        async with asyncio.timeout(timeout):
+            return await self._wait_or_borrow()
 
     def give(self, connection: asyncpg.Connection) -> None:
         """Take back a connection after a statement that succeeded."""
-        if self._closed:
+        self._given += 1
+        if self._closed or self._given % _PASSED_ON == 0:
             self._begin(self.give_back(connection))
         else:
             self._pass_on(connection)
@@ -83,7 +79,7 @@ class Connections:
     async def give_back(self, connection: asyncpg.Connection) -> None:
         """Take back a connection in any state: the pool resets or replaces it."""
         try:
-            await self._pool.release(cast("PoolConnectionProxy[asyncpg.Record]", connection))
+            await self._release(connection)
         finally:
             self._pass_on(None)
 
@@ -102,7 +98,27 @@ class Connections:
             async with asyncio.timeout(timeout):
                 await self._pool.close()
 
-    async def _wait(self, timeout: float) -> asyncpg.Connection | None:
+    async def _wait_or_borrow(self) -> asyncpg.Connection:
+        lost: asyncpg.Connection | None = None
+        if self._room:
+            self._room -= 1
+        elif (given := await self._wait()) is not None:
+            if not _is_lost(given):
+                return given
+            lost = given
+        try:
+            if lost is not None:
+                await self._release(lost)
+            # The stubs call a pool's connection a proxy, which asyncpg's own type hides.
+            return cast("asyncpg.Connection", await self._pool.acquire())
+        except BaseException:
+            self._pass_on(None)
+            raise
+
+    async def _release(self, connection: asyncpg.Connection) -> None:
+        await self._pool.release(cast("PoolConnectionProxy[asyncpg.Record]", connection))
+
+    async def _wait(self) -> asyncpg.Connection | None:
         """Wait for a connection, or for leave to borrow one, which is None."""
         if self._closed:
             raise _closed()
@@ -110,11 +126,13 @@ class Connections:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
-            async with asyncio.timeout(timeout):
-                return await turn
+            return await turn
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._pass_on(turn.result())  # it had come, just before
+                if (given := turn.result()) is not None:  # it had come, just before
+                    self.give(given)
+                else:
+                    self._pass_on(None)
             raise
 
     def _pass_on(self, what: asyncpg.Connection | None) -> None:

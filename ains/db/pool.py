@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -132,7 +132,7 @@ class Database(Statements):
 
     @property
     def active(self) -> int:
-        """Connections that are checked out now."""
+        """Connections in use, and those being opened or returned."""
         return self._connections.active if self._connections else 0
 
     @property
@@ -146,10 +146,10 @@ class Database(Statements):
         return self._max_size
 
     async def _open(self) -> Connections:
+        if self._pooler is None and not self._closed:
+            self._pooler = await self._behind_pooler()
         if self._closed:
             raise asyncpg.InterfaceError("the pool is closed")
-        if self._pooler is None:
-            self._pooler = await self._behind_pooler()
         if self._connections is None:
             # min_size 0: creating the pool connects to nothing, so it can't fail halfway.
             pool = await asyncpg.create_pool(
@@ -190,7 +190,7 @@ class Database(Statements):
                 await opened.enter_async_context(self.acquire())
 
     async def close(self, timeout: float = 5.0) -> None:
-        """Disconnect once running statements are done, at the latest after ``timeout`` seconds."""
+        """Disconnect for good, once running statements are done or ``timeout`` seconds are over."""
         self._closed = True
         if self._connections is not None:
             await self._connections.close(timeout)
@@ -247,18 +247,24 @@ class Database(Statements):
     async def _run_once(self, method: str, query: Query, args: tuple[Any, ...]) -> Any:
         connections, connection = await self._checkout()
         started = perf_counter()
+        succeeded = False
         try:
             if not self._pooler:
                 result = await getattr(connection, method)(query.text, *args)
             else:
                 async with connection.transaction(isolation=_ISOLATION):
                     result = await getattr(connection, method)(query.text, *args)
-        except BaseException as error:
-            self._observe(query.verb, query.table, perf_counter() - started)
-            if isinstance(error, asyncpg.InternalClientError):
+            succeeded = True
+        except asyncpg.InternalClientError:
+            with suppress(asyncpg.InterfaceError):  # the pool may have it back by now
                 connection.terminate()
-            await connections.give_back(connection)
             raise
-        self._observe(query.verb, query.table, perf_counter() - started)
-        connections.give(connection)
+        finally:
+            try:
+                self._observe(query.verb, query.table, perf_counter() - started)
+            finally:
+                if succeeded:
+                    connections.give(connection)
+                else:
+                    await connections.give_back(connection)
         return result

@@ -98,6 +98,50 @@ async def test_connection_that_comes_as_its_taker_is_cancelled_goes_to_the_next(
     assert (one.active, one.idle) == (0, 1)
 
 
+async def test_connection_that_dies_on_its_way_is_replaced(
+    one: Connections, db: asyncpg.Connection
+) -> None:
+    connection = await one.take(1)
+    pid = connection.get_server_pid()
+    next_one = asyncio.create_task(one.take(5))
+    await settled()
+    one.give(connection)
+    connection.terminate()  # before the next one runs
+    replacement = await next_one
+    assert replacement.get_server_pid() != pid
+    assert await replacement.fetchval("SELECT 1") == 1
+    one.give(replacement)
+    assert (one.active, one.idle) == (0, 1)
+
+
+async def test_each_thousandth_goes_through_the_pool(
+    one: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_PASSED_ON", 3)
+    first = await one.take(1)
+    one.give(first)
+    assert await one.take(1) is first
+    one.give(first)
+    assert await one.take(1) is first
+    one.give(first)
+    renewed = await one.take(1)
+    assert renewed is not first  # the pool lends it under another name
+    one.give(renewed)
+
+
+async def test_closing_while_it_finds_out_about_a_pooler_opens_nothing(
+    database_url: str, db: asyncpg.Connection
+) -> None:
+    database = Database(database_url, pooler=None, application_name="closed early")
+    statement = asyncio.create_task(database.fetchval(PID))
+    await settled()
+    await database.close()
+    with pytest.raises(DatabaseUnavailable):
+        await statement
+    left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'closed early'"
+    assert await db.fetchval(left) == 0
+
+
 async def test_failed_attempts_to_connect_leave_room_for_the_next() -> None:
     absent = Database("postgresql://u:secret@127.0.0.1:1/nothing", max_size=1, acquire_timeout=1)
     for _ in range(3):

@@ -72,7 +72,7 @@ async def test_same_completion_through_two_servers_counts_once(
     first, second = await collide(api, task, *reports)
     assert first == second
     assert first[0] == 200
-    assert await api.events(task) == ["created", "assigned", "completed"]
+    assert await api.events(task) == ["created", "completed"]
     assert await api.db.fetchval("SELECT total_tasks_completed FROM agents") == 1
 
 
@@ -89,7 +89,7 @@ async def test_of_two_different_ends_one_wins(api: TaskApi, replica: TaskApi) ->
     assert sorted(status for status, _ in answers) == [200, 400, 400, 400]
     [won] = [answer for status, answer in answers if status == 200]
     assert (await api.show(task))["status"] == won["status"]
-    assert len(await api.events(task)) == 3
+    assert len(await api.events(task)) == 2
 
 
 async def test_same_failure_twice_is_one_retry(api: TaskApi, replica: TaskApi) -> None:
@@ -98,7 +98,7 @@ async def test_same_failure_twice_is_one_retry(api: TaskApi, replica: TaskApi) -
     first, second = await collide(api, task, *reports)
     assert first == second
     assert (first[0], first[1]["retry_count"]) == (200, 1)
-    assert await api.events(task) == ["created", "assigned", "retried"]
+    assert await api.events(task) == ["created", "retried"]
 
 
 async def test_start_and_cancellation_both_happen_in_some_order(
@@ -114,7 +114,7 @@ async def test_start_and_cancellation_both_happen_in_some_order(
     assert cancelled == 200
     assert started in (200, 400)
     middle = ["started"] if started == 200 else []
-    assert await api.events(task) == ["created", "assigned", *middle, "cancelled"]
+    assert await api.events(task) == ["created", *middle, "cancelled"]
 
 
 async def test_of_two_manual_retries_one_wins(api: TaskApi, replica: TaskApi) -> None:
@@ -138,7 +138,7 @@ async def test_report_that_comes_during_its_timeout_loses(api: TaskApi) -> None:
     status, problem = await report
     assert status == 400
     assert "PENDING" in problem["detail"]
-    assert await api.events(task) == ["created", "assigned", "timed_out", "retried"]
+    assert await api.events(task) == ["created", "timed_out", "retried"]
 
 
 async def test_timeout_that_comes_during_a_report_passes_it_over(
@@ -154,7 +154,7 @@ async def test_timeout_that_comes_during_a_report_passes_it_over(
     assert (await report)[0] == 200
     swept = await api.ok("POST", "/aitp/maintenance/check-timeouts")
     assert swept["timed_out_count"] == 0
-    assert await api.events(task) == ["created", "assigned", "completed"]
+    assert await api.events(task) == ["created", "completed"]
 
 
 async def test_report_that_comes_while_the_agent_is_lost_loses(api: TaskApi) -> None:

@@ -36,7 +36,7 @@ async def test_attempt_is_started_and_completed(api: TaskApi) -> None:
     assert shown["result_data"] == {"sum": 3}
     assert shown["assigned_agent_id"] == "a1"
     assert shown["started_at"] <= shown["completed_at"]
-    assert await api.events(task) == ["created", "assigned", "started", "completed"]
+    assert await api.events(task) == ["created", "started", "completed"]
 
 
 @pytest.mark.parametrize(("end", "fields"), [("COMPLETED", DONE), ("FAILED", {})])
@@ -75,7 +75,7 @@ async def test_code_of_ains_that_an_agent_sends_is_a_failure_of_its_own(
     assert (await api.report(task, "FAILED", failure_reason=code))[0] == 200
     row = await api.row(task)
     assert (row["failure_reason"], row["started_at"]) == (code, row["assigned_at"])
-    assert await api.events(task) == ["created", "assigned", "failed"]
+    assert await api.events(task) == ["created", "failed"]
     assert await api.db.fetchval("SELECT trust_score FROM agents") == 0.45
     failed = "SELECT failure_reason, value FROM metrics.ains_tasks_failed_total"
     assert [tuple(row) for row in await api.db.fetch(failed)] == [(code, 1)]
@@ -192,7 +192,7 @@ async def test_same_failure_twice_leads_to_one_retry(api: TaskApi) -> None:
     ):
         assert wrong[0] == 400
     assert (await api.report(task, "FAILED", "a2", error_message="x"))[0] == 403
-    assert await api.events(task) == ["created", "assigned", "retried"]
+    assert await api.events(task) == ["created", "retried"]
 
 
 async def test_completion_after_a_retry_forgets_the_failure(api: TaskApi) -> None:

@@ -186,6 +186,8 @@ def test_database_url_may_name_standbys() -> None:
         ("postgresql://10.0.0.1:5432/x", False),
         ("postgresql://localhost,db/x", False),
         ("postgresql://joe@/x?host=db.example", False),
+        ("postgresql://joe@/x?host=/run/postgresql,db.example", False),
+        ("postgresql:///x?service=production", False),
     ],
 )
 def test_url_tells_whether_the_database_is_on_this_machine(
@@ -210,7 +212,7 @@ def test_url_without_a_host_means_the_one_of_the_environment(
         (1, "localhost", {}, 5),
         (4, "localhost", {}, 9),
         (64, "localhost", {}, 10),
-        (None, "localhost", {}, 5),
+        (2, "localhost", {"AINS_DATABASE_PGBOUNCER": "on"}, 10),
         (2, "db", {}, 10),
         (2, "localhost", {"AINS_POOL_MIN": "7"}, 7),
         (2, "db", {"AINS_POOL_MIN": "12"}, 12),
@@ -220,12 +222,12 @@ def test_url_without_a_host_means_the_one_of_the_environment(
 )
 def test_connections_suit_processors_that_the_database_shares(
     monkeypatch: pytest.MonkeyPatch,
-    processors: int | None,
+    processors: int,
     host: str,
     given: dict[str, str],
     connections: int,
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: processors)
+    monkeypatch.setattr("ains.settings._processors", lambda: processors)
     monkeypatch.setenv("AINS_DATABASE_URL", f"postgresql://joe:pw@{host}/x")
     for name, value in given.items():
         monkeypatch.setenv(name, value)

@@ -99,4 +99,4 @@ BEGIN
     RETURN true;
 END $$;
 COMMENT ON FUNCTION public.task_consequences IS
-    'Everything that follows from a fact of the task ledger, called by tasks_ledger() in the same transaction; from two, when a created task is ASSIGNED.';
+    'Everything that follows from a fact of the task ledger, called by tasks_ledger() in the same transaction. Of a task that is created and ASSIGNED at once, both are told.';
