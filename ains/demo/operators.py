@@ -1,18 +1,20 @@
-"""Those who look and meddle: an operator, a script with bugs, and the opening scene."""
+"""Those who look and meddle: an operator, a script with bugs, and the opening scenes."""
 
 import asyncio
 import random
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from ains.client import AgentStatus, AinsClient, ApiError, BadRequest, Conflict, TaskStatus
 from ains.demo.agents import FATE
 from ains.demo.clients import Mood
 from ains.demo.population import AGENTS, KINDS
 
-__all__ = ["buggy_script", "operate", "overture"]
+__all__ = ["SCENES", "buggy_script", "enter", "operate"]
 
-_REASONS = ("customer praise", "audit finding", "manual review", "appeal accepted")
+_ME: Final = "stage-manager"
+_REASONS: Final = ("customer praise", "audit finding", "manual review", "appeal accepted")
 
 
 async def operate(ains: AinsClient, mood: Mood, rng: random.Random) -> None:
@@ -60,31 +62,28 @@ async def buggy_script(ains: AinsClient, rng: random.Random) -> None:
         await asyncio.sleep(rng.uniform(2, 8))
 
 
-async def overture(ains: AinsClient) -> None:
-    """Let everything happen once within seconds, so that no metric has to be waited for.
-
-    A task that fails and is tried again; one that fails for good; one that runs out of time; one
-    that expires in the queue and is reopened by hand; one that is cancelled; a change of trust.
-    """
-    me = "stage-manager"
+async def enter(ains: AinsClient) -> None:
+    """Have the one registered who plays the opening scenes."""
     with suppress(Conflict):
-        await ains.agents.register(me, display_name="Stage Manager", tags=("client",))
+        await ains.agents.register(_ME, display_name="Stage Manager", tags=("client",))
+
+
+async def _failure(ains: AinsClient) -> None:
+    """A task fails and is tried again, another one fails for good."""
+    for task_type, retries in (("sentiment", 1), ("ticket_triage", 0)):
+        await ains.tasks.create(
+            _ME,
+            task_type=task_type,
+            capability_required="classify",
+            input_data={FATE: "fail"},
+            max_retries=retries,
+        )
+
+
+async def _timeout(ains: AinsClient) -> None:
+    """A task runs out of time."""
     await ains.tasks.create(
-        me,
-        task_type="sentiment",
-        capability_required="classify",
-        input_data={FATE: "fail"},
-        max_retries=1,
-    )
-    await ains.tasks.create(
-        me,
-        task_type="ticket_triage",
-        capability_required="classify",
-        input_data={FATE: "fail"},
-        max_retries=0,
-    )
-    await ains.tasks.create(
-        me,
+        _ME,
         task_type="web_research",
         capability_required="web-search",
         input_data={FATE: "hang"},
@@ -92,15 +91,13 @@ async def overture(ains: AinsClient) -> None:
         max_retries=0,
         priority=10,
     )
-    unwanted = await ains.tasks.create(
-        me, task_type="code_review", capability_required="code-review"
-    )
-    with suppress(BadRequest):  # done already: no agent is that fast
-        await ains.tasks.cancel(unwanted.task_id, me, "opened by mistake")
-    await ains.agents.adjust_trust(AGENTS[0].agent_id, 0.05, "welcome")
+
+
+async def _expiry(ains: AinsClient) -> None:
+    """A task expires in the queue, and is reopened by hand."""
     # The only agent that can read invoices is taking a nap.
     late = await ains.tasks.submit(
-        me,
+        _ME,
         task_type="invoice_scan",
         capability_required="ocr",
         expires_at=datetime.now(UTC) + timedelta(seconds=1.5),
@@ -108,3 +105,24 @@ async def overture(ains: AinsClient) -> None:
     expired = await ains.tasks.wait(late.task_id, timeout=30)
     if expired.status is TaskStatus.FAILED:
         await ains.tasks.retry(late.task_id)
+
+
+async def _cancellation(ains: AinsClient) -> None:
+    """A task is cancelled."""
+    unwanted = await ains.tasks.create(
+        _ME, task_type="code_review", capability_required="code-review"
+    )
+    with suppress(BadRequest):  # done already: no agent is that fast
+        await ains.tasks.cancel(unwanted.task_id, _ME, "opened by mistake")
+
+
+async def _praise(ains: AinsClient) -> None:
+    """An agent's trust changes."""
+    await ains.agents.adjust_trust(AGENTS[0].agent_id, 0.05, "welcome")
+
+
+SCENES: Final = (_failure, _timeout, _expiry, _cancellation, _praise)
+"""What happens once in the first seconds, at the same time, so that no metric has to be waited for.
+
+Each may be played again when something was missing. `enter` comes before.
+"""

@@ -11,7 +11,7 @@ from typing import Final
 from ains.client import AinsClient, AinsClientError, NoAnswer, RetryPolicy, ServerError
 from ains.demo.agents import live
 from ains.demo.clients import Mood, submit_for
-from ains.demo.operators import buggy_script, operate, overture
+from ains.demo.operators import SCENES, buggy_script, enter, operate
 from ains.demo.population import AGENTS, CLIENTS
 from ains.demo.studio import produce
 
@@ -58,7 +58,13 @@ def _populate(group: asyncio.TaskGroup, ains: AinsClient, root: random.Random) -
     settle("video-studio", partial(produce, ains, mood))
     settle("operator", partial(operate, ains, mood))
     settle("buggy-script", partial(buggy_script, ains))
-    group.create_task(_once("overture", partial(overture, ains), rng("overture")))
+    group.create_task(_open(ains, rng("overture")), name="overture")
+
+
+async def _open(ains: AinsClient, rng: random.Random) -> None:
+    await _once("overture", partial(enter, ains), rng)
+    scenes = ((scene.__name__.strip("_"), partial(scene, ains)) for scene in SCENES)
+    await asyncio.gather(*(_once(name, scene, rng) for name, scene in scenes))
 
 
 async def _until_served(ains: AinsClient) -> None:

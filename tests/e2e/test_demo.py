@@ -37,7 +37,8 @@ MOVING = {
     "ains_db_query_duration_seconds",
     "ains_scrape_ledger_open_events",
 }
-SECONDS = 10.0
+SECONDS = 60.0
+"""At most. It is three on a quiet machine; how many here depends on what else runs."""
 
 
 async def families_with_values(server: Server) -> set[str]:
@@ -63,7 +64,7 @@ async def until_more_are_completed(db: asyncpg.Connection) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_every_family_moves_within_ten_seconds(service_url: str, scraper_url: str) -> None:
+async def test_every_family_moves_soon(service_url: str, scraper_url: str) -> None:
     async with serving(
         "--demo", database_url=service_url, metrics_database_url=scraper_url
     ) as server:
