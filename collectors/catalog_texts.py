@@ -8,8 +8,8 @@ from typing import Final
 __all__ = ["EXAMPLES", "LABELS", "MEANINGS"]
 
 MEANINGS: Final[Mapping[str, str]] = {
-    "ains_tasks_created_total": "Tasks that were accepted, by whichever "
-    "door: both POST routes, a batch, a step of a chain, an INSERT in psql.",
+    "ains_tasks_created_total": "Tasks that were accepted, by whichever door: both POST "
+    "routes, a batch, a step of a chain, an INSERT in psql.",
     "ains_tasks_completed_total": "Tasks that reached COMPLETED. A task that is reopened and "
     "completed again counts twice.",
     "ains_tasks_failed_total": "Tasks that reached FAILED and are not tried again. An attempt that "

@@ -13,7 +13,7 @@ import asyncpg
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
-__all__ = ["Connections"]
+__all__ = ["Connections", "closed_error"]
 
 _KEEP_SECONDS: Final = 1.0
 _PASSED_ON: Final = 1000
@@ -92,7 +92,7 @@ class Connections:
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_exception(_closed())
+                turn.set_exception(closed_error())
         self._release_kept()
         with suppress(TimeoutError):  # by which the pool cuts off the rest
             async with asyncio.timeout(timeout):
@@ -121,7 +121,7 @@ class Connections:
     async def _wait(self) -> asyncpg.Connection | None:
         """Wait for a connection, or for leave to borrow one, which is None."""
         if self._closed:
-            raise _closed()
+            raise closed_error()
         turn: asyncio.Future[asyncpg.Connection | None]
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -170,5 +170,6 @@ def _is_lost(connection: asyncpg.Connection) -> bool:
         return True
 
 
-def _closed() -> asyncpg.InterfaceError:
+def closed_error() -> asyncpg.InterfaceError:
+    """What is raised where a connection is wanted after the end."""
     return asyncpg.InterfaceError("the pool is closed")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from ains.db import errors
-from ains.db.connections import Connections
+from ains.db.connections import Connections, closed_error
 from ains.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Database(Statements):
         if self._pooler is None and not self._closed:
             self._pooler = await self._behind_pooler()
         if self._closed:
-            raise asyncpg.InterfaceError("the pool is closed")
+            raise closed_error()
         if self._connections is None:
             # min_size 0: creating the pool connects to nothing, so it can't fail halfway.
             pool = await asyncpg.create_pool(
