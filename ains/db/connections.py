@@ -13,7 +13,7 @@ import asyncpg
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
-__all__ = ["Connections", "closed_error"]
+__all__ = ["Connections", "closed_error", "terminate"]
 
 _KEEP_SECONDS: Final = 1.0
 _PASSED_ON: Final = 1000
@@ -168,6 +168,12 @@ def _is_lost(connection: asyncpg.Connection) -> bool:
         return connection.is_closed()
     except asyncpg.InterfaceError:  # the pool has noticed, and taken it back
         return True
+
+
+def terminate(connection: asyncpg.Connection) -> None:
+    """End a connection that is in no state to be used again; it is given back all the same."""
+    with suppress(asyncpg.InterfaceError):  # the pool may have it back by now
+        connection.terminate()
 
 
 def closed_error() -> asyncpg.InterfaceError:

@@ -19,6 +19,7 @@ from ains.errors import (
 )
 
 _AWAY_CLASSES = ("08", "57P", "53", "58")
+_LOST_CLASSES = ("08", "57P")
 _ROLLED_BACK = {"40001", "40P01"}
 _CONTENTION = _ROLLED_BACK | {"55P03"}
 
@@ -74,7 +75,7 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
         return code.startswith(_AWAY_CLASSES) and code != "57014"
-    if isinstance(error, asyncpg.InterfaceError):
+    if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, asyncpg.DataError):
         return "connection" in str(error) or "pool" in str(error)
     if isinstance(error, asyncpg.InternalClientError):
         return was_not_sent(error)
@@ -100,6 +101,15 @@ def was_not_sent(error: BaseException) -> bool:
 def is_connection_lost(error: BaseException) -> bool:
     """Whether an established connection broke under a statement."""
     return is_away(error) and not isinstance(error, TimeoutError | DatabaseUnavailable)
+
+
+def may_have_happened(error: BaseException) -> bool:
+    """Whether the statement may have been carried out: sent, and not refused by the server."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(_LOST_CLASSES)
+    if isinstance(error, asyncpg.DataError):
+        return False
+    return not was_not_sent(error)
 
 
 def translate(error: BaseException) -> AinsError | None:

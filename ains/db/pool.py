@@ -1,28 +1,31 @@
 """The service's connections: one statement is one transaction and one round trip.
 
-:class:`Database` opens lazily, so a server starts while its database is away, and it recovers by
-itself. Every statement is timed, counted by its verb and main table, and every error it raises is
-one of :mod:`ains.errors`.
+Short writes may share both, see :mod:`ains.db.lane`. :class:`Database` opens lazily, so a server
+starts while its database is away, and it recovers by itself. Every statement is timed, counted by
+its verb and main table, and every error it raises is one of :mod:`ains.errors`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
 from ains.db import errors
-from ains.db.connections import Connections, closed_error
+from ains.db.connections import Connections, closed_error, terminate
+from ains.db.lane import LOCK_TIMEOUT, Alone, Lane
 from ains.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from ains.db.sql import Query
 
 _TRIES = 3
+_ROOM_FOR_LANE: Final = 3
 # Our statements lock rows and then see what others have committed to them, whatever a database or a
 # role is set to.
 _ISOLATION: Final = "read_committed"
@@ -111,7 +114,7 @@ class Database(Statements):
         Args:
             dsn: libpq-style URL; may contain a password, which no message repeats.
             min_size: connections that :meth:`warm` opens in advance.
-            max_size: connections at most.
+            max_size: connections at most; from 3 on, one of them is a `Lane`.
             acquire_timeout: seconds to wait for a free connection, or for a new one.
             command_timeout: seconds that one statement may take before it is cancelled.
             pooler: a transaction pooler (PgBouncer) stands before the database: prepare nothing,
@@ -128,22 +131,27 @@ class Database(Statements):
         self._observe = observe
         self._application_name = application_name
         self._connections: Connections | None = None
+        self._lane_connection: Connections | None = None
+        self._lane: Lane | None = None
         self._closed = False
 
     @property
     def active(self) -> int:
         """Connections in use, and those being opened or returned."""
-        return self._connections.active if self._connections else 0
+        return sum(connections.active for connections in self._opened())
 
     @property
     def idle(self) -> int:
         """Connections that are open and not checked out."""
-        return self._connections.idle if self._connections else 0
+        return sum(connections.idle for connections in self._opened())
 
     @property
     def max_size(self) -> int:
         """Connections at most."""
         return self._max_size
+
+    def _opened(self) -> list[Connections]:
+        return [one for one in (self._connections, self._lane_connection) if one is not None]
 
     async def _open(self) -> Connections:
         if self._pooler is None and not self._closed:
@@ -151,20 +159,27 @@ class Database(Statements):
         if self._closed:
             raise closed_error()
         if self._connections is None:
-            # min_size 0: creating the pool connects to nothing, so it can't fail halfway.
-            pool = await asyncpg.create_pool(
-                self._dsn,
-                min_size=0,
-                max_size=self._max_size,
-                timeout=self._timeout,
-                command_timeout=self._command_timeout,
-                reset=_keep_session,
-                statement_cache_size=0 if self._pooler else 200,
-                max_inactive_connection_lifetime=300,
-                server_settings=self._session(),
-            )
-            self._connections = Connections(pool, self._max_size)
+            with_lane = not self._pooler and self._max_size >= _ROOM_FOR_LANE
+            self._connections = await self._pool(self._max_size - with_lane, {})
+            if with_lane:
+                self._lane_connection = await self._pool(1, {"lock_timeout": LOCK_TIMEOUT})
+                self._lane = Lane(self._lane_connection, self._timeout, self._observed)
         return self._connections
+
+    async def _pool(self, size: int, settings: dict[str, str]) -> Connections:
+        # min_size 0: creating the pool connects to nothing, so it can't fail halfway, nor wait.
+        pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=0,
+            max_size=size,
+            timeout=self._timeout,
+            command_timeout=self._command_timeout,
+            reset=_keep_session,
+            statement_cache_size=0 if self._pooler else 200,
+            max_inactive_connection_lifetime=300,
+            server_settings=self._session() | settings,
+        )
+        return Connections(pool, size)
 
     def _session(self) -> dict[str, str]:
         session = {"application_name": self._application_name, "timezone": "UTC"}
@@ -186,14 +201,13 @@ class Database(Statements):
             DatabaseUnavailable: the database can't be reached; the pool may still be used later.
         """
         async with AsyncExitStack() as opened:
-            for _ in range(self._min_size):
-                await opened.enter_async_context(self.acquire())
+            for number in range(self._min_size):
+                await opened.enter_async_context(self._borrow(lane=number == 1))
 
     async def close(self, timeout: float = 5.0) -> None:
         """Disconnect for good, once running statements are done or ``timeout`` seconds are over."""
         self._closed = True
-        if self._connections is not None:
-            await self._connections.close(timeout)
+        await asyncio.gather(*(connections.close(timeout) for connections in self._opened()))
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[asyncpg.Connection]:
@@ -202,8 +216,13 @@ class Database(Statements):
         Raises:
             DatabaseUnavailable: no connection within ``acquire_timeout`` seconds.
         """
+        async with self._borrow() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _borrow(self, *, lane: bool = False) -> AsyncIterator[asyncpg.Connection]:
         try:
-            connections, connection = await self._checkout()
+            connections, connection = await self._checkout(lane=lane)
             try:
                 yield connection
             finally:
@@ -211,8 +230,10 @@ class Database(Statements):
         except errors.EXPECTED as error:
             raise errors.translate(error) or error from error
 
-    async def _checkout(self) -> tuple[Connections, asyncpg.Connection]:
+    async def _checkout(self, *, lane: bool = False) -> tuple[Connections, asyncpg.Connection]:
         connections = self._connections or await self._open()
+        if lane and self._lane_connection is not None:
+            connections = self._lane_connection
         try:
             connection = await connections.take(self._timeout)
         except TimeoutError as error:
@@ -228,6 +249,25 @@ class Database(Statements):
             yield Transaction(connection, self._observe)
 
     async def _run(self, method: str, query: Query, args: tuple[Any, ...]) -> Any:
+        lane = self._lane if query.together and method == "fetchrow" else None
+        if lane is None:
+            return await self._run_alone(method, query, args)
+        if (holder := lane.enter()) is not None:
+            try:
+                return await self._run_alone(method, query, args)
+            finally:
+                lane.leave(holder)
+        try:
+            return await lane.join(query, args)
+        except Alone:
+            return await self._run_alone(method, query, args)
+        except errors.EXPECTED as error:
+            raise errors.translate(error) or error from error
+
+    def _observed(self, query: Query, seconds: float) -> None:
+        self._observe(query.verb, query.table, seconds)
+
+    async def _run_alone(self, method: str, query: Query, args: tuple[Any, ...]) -> Any:
         tries = 0
         while True:
             try:
@@ -256,8 +296,7 @@ class Database(Statements):
                     result = await getattr(connection, method)(query.text, *args)
             succeeded = True
         except asyncpg.InternalClientError:
-            with suppress(asyncpg.InterfaceError):  # the pool may have it back by now
-                connection.terminate()
+            terminate(connection)
             raise
         finally:
             try:

@@ -9,6 +9,10 @@ A file holds blocks::
 Verb and main table of a statement are what ``ains_db_queries_total`` is counted by.
 For a statement that begins with WITH, the verb is that of its data-modifying part, else SELECT; the
 line ``-- counts as: UPDATE tasks`` says otherwise.
+
+``-- together, by $2`` marks a short write that `ains.db.lane` may send with others of its kind, in
+the order of their second arguments, which is that of the locks they wait for. Its first argument
+tells it apart from the others, and is the first column of its row, if it returns one.
 """
 
 from __future__ import annotations
@@ -29,31 +33,42 @@ _COUNTS_AS = re.compile(
 )
 _WRITES = re.compile(r"\b(INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?:\w+\.)?(\w+)", re.IGNORECASE)
 _READS = re.compile(r"\bFROM\s+(?:\w+\.)?(\w+)", re.IGNORECASE)
+_TOGETHER = re.compile(r"^-- together, by \$(\d+) *$", re.MULTILINE)
 _COMMENT = re.compile(r"--[^\n]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One SQL statement with the labels it is counted by."""
+    """One SQL statement with the labels it is counted by.
+
+    ``together`` is the parameter, from 1 on, in whose order it may be sent with others of its kind.
+    """
 
     name: str
     text: str
     verb: Verb
     table: str
+    together: int | None = None
 
     @classmethod
     def of(cls, name: str, block: str) -> Query:
         """Read verb and main table off a statement; ``-- counts as:`` wins."""
         text = _COMMENT.sub("", block).strip()
+        verb, table = cls._labels(text, block)
+        together = _TOGETHER.search(block)
+        return cls(name, text, verb, table, int(together[1]) if together else None)
+
+    @staticmethod
+    def _labels(text: str, block: str) -> tuple[Verb, str]:
         if said := _COUNTS_AS.search(block):
-            return cls(name, text, cast("Verb", said[1]), said[2])
+            return cast("Verb", said[1]), said[2]
         locks = re.sub(r"\bFOR\s+(NO\s+KEY\s+)?UPDATE\b", "", text, flags=re.IGNORECASE)
         locks = re.sub(r"\bDO\s+UPDATE\b", "", locks, flags=re.IGNORECASE)
         if wrote := _WRITES.search(locks):
-            return cls(name, text, cast("Verb", wrote[1].split()[0].upper()), wrote[2].lower())
+            return cast("Verb", wrote[1].split()[0].upper()), wrote[2].lower()
         if read := _READS.search(text):
-            return cls(name, text, "SELECT", read[1].lower())
-        return cls(name, text, "OTHER", "none")
+            return "SELECT", read[1].lower()
+        return "OTHER", "none"
 
 
 def parse(source: str) -> Mapping[str, Query]:

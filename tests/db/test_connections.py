@@ -11,6 +11,7 @@ from ains.db.connections import Connections
 from ains.db.pool import Database
 from ains.db.sql import Query
 from ains.errors import DatabaseUnavailable
+from tests.support.waiting import gone
 
 PID = Query("pid", "SELECT pg_backend_pid()", "SELECT", "none")
 WRITE = Query("write", "UPDATE agents SET description = 'x'", "UPDATE", "agents")
@@ -35,13 +36,6 @@ async def settled() -> None:
     """Let all that can run do so."""
     for _ in range(5):
         await asyncio.sleep(0)
-
-
-async def gone(db: asyncpg.Connection, pids: list[int]) -> None:
-    """Wait until PostgreSQL has ended these sessions."""
-    async with asyncio.timeout(5):
-        while await db.fetch("SELECT FROM pg_stat_activity WHERE pid = ANY ($1)", pids):
-            await asyncio.sleep(0.01)
 
 
 async def test_those_who_wait_have_their_turn_before_those_who_come_later(one: Connections) -> None:
@@ -158,7 +152,7 @@ async def test_failed_attempts_to_connect_leave_room_for_the_next() -> None:
 async def test_connections_that_died_unused_cost_a_writer_nothing(
     database_url: str, db: asyncpg.Connection
 ) -> None:
-    database = Database(database_url, max_size=6)
+    database = Database(database_url, max_size=7)  # one is the lane's
     pids = await asyncio.gather(*(database.fetchval(PID) for _ in range(6)))
     assert len(set(pids)) == 6
     for pid in pids:

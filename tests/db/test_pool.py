@@ -23,7 +23,7 @@ INSERT = Query(
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, max_size=3, acquire_timeout=1)
+    database = Database(database_url, max_size=4, acquire_timeout=1)  # one is the lane's
     yield database
     await database.close()
 

@@ -17,3 +17,12 @@ async def until_blocked(db: asyncpg.Connection, pid: int | None = None) -> None:
         )
 
     await eventually(waits)
+
+
+async def gone(db: asyncpg.Connection, pids: list[int]) -> None:
+    """Wait until PostgreSQL has ended these sessions."""
+
+    async def ended() -> object:
+        return not await db.fetch("SELECT FROM pg_stat_activity WHERE pid = ANY ($1)", pids)
+
+    await eventually(ended)

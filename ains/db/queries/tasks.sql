@@ -5,6 +5,7 @@
 -- complete, write at once and look only when there was nothing to write (look).
 
 -- name: submit
+-- together, by $1
 -- Accepts a task and assigns it at once when an agent is free.
 INSERT INTO tasks
     (task_id, client_id, task_type, capability_required, input_data, priority, timeout_seconds,
@@ -98,6 +99,7 @@ SELECT t.task_id, t.client_id, t.task_type, t.capability_required, t.status, t.p
  WHERE t.task_id = $1
 
 -- name: start
+-- together, by $2
 -- The agent reports ACTIVE. (IS TRUE keeps the planner from looking for the task among those of the agent.)
 UPDATE tasks AS t
    SET status = 'ACTIVE',
@@ -106,9 +108,10 @@ UPDATE tasks AS t
        updated_at = now()
  WHERE t.task_id = $1
    AND (t.assigned_agent_id = $2 AND t.status = 'ASSIGNED') IS TRUE
-RETURNING t.status, t.retry_count, t.updated_at
+RETURNING t.task_id, t.status, t.retry_count, t.updated_at
 
 -- name: complete
+-- together, by $2
 -- The agent reports COMPLETED. releases: tasks may have become runnable by it, dependents or the next step
 -- of a chain. (ORDER BY keeps the lookup on its index, even when all dependents are those of one task.)
 UPDATE tasks AS t
@@ -122,7 +125,7 @@ UPDATE tasks AS t
        updated_at = now()
  WHERE t.task_id = $1
    AND (t.assigned_agent_id = $2 AND t.status IN ('ASSIGNED', 'ACTIVE')) IS TRUE
-RETURNING t.status, t.retry_count, t.updated_at,
+RETURNING t.task_id, t.status, t.retry_count, t.updated_at,
           coalesce((SELECT true FROM task_dependencies AS d WHERE d.depends_on = $1 ORDER BY d.task_id LIMIT 1),
                    (SELECT true FROM chain_steps AS s WHERE s.task_id = $1),
                    false) AS releases
