@@ -73,7 +73,7 @@ def build_app(settings: Settings) -> web.Application:
     database = Database(
         dsn,
         min_size=settings.pool_min,
-        max_size=settings.connections,
+        max_size=settings.pool_max,
         pooler=pooler,
         observe=stats.observe,
     )

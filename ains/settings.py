@@ -34,8 +34,6 @@ PREFIX = "AINS_"
 # Not ours: the test suite's own, and what Kubernetes and Docker set in every container that runs
 # beside a service of the name "ains" (https://kubernetes.io/docs/concepts/services-networking/service/).
 _FOREIGN = re.compile(r"AINS_(TEST_\w+|SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)")
-_FEW_CONNECTIONS = 5
-_MANY_CONNECTIONS = 10
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 
 
@@ -43,12 +41,6 @@ def _database_url(value: object) -> DatabaseUrl:
     if isinstance(value, DatabaseUrl):
         return value
     return DatabaseUrl(str(value))
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on every system
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _listed(value: object) -> object:
@@ -121,10 +113,10 @@ class Settings(BaseSettings):
         "statements are kept then. `auto` finds out.",
     )
     pool_min: int = Field(2, ge=0, description="Database connections kept open.")
-    pool_max: _Positive | None = Field(
-        None,
-        description="Database connections of the API and workers at most. Default: 10; with "
-        "PostgreSQL on the same machine twice its processors and one more, from 5 to 10.",
+    pool_max: _Positive = Field(
+        10,
+        description="Database connections of the API and workers at most. From 3 on, one of them "
+        "is for short writes that are sent together.",
     )
     metrics_pool_max: _Positive = Field(2, description="Database connections of scrapes at most.")
 
@@ -242,7 +234,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
-        if self.pool_max is not None and self.pool_min > self.pool_max:
+        if self.pool_min > self.pool_max:
             raise ValueError("AINS_POOL_MIN must not be larger than AINS_POOL_MAX")
         if self.heartbeat_interval >= self.agent_ttl:
             raise ValueError(
@@ -250,21 +242,6 @@ class Settings(BaseSettings):
                 "or healthy agents are taken for lost"
             )
         return self
-
-    @property
-    def connections(self) -> int:
-        """How many connections the API and the workers may have.
-
-        More statements at once than processors can work on only take each other's caches:
-        https://wiki.postgresql.org/wiki/Number_Of_Database_Connections has the formula.
-        """
-        if self.pool_max is not None:
-            return self.pool_max
-        few = _MANY_CONNECTIONS
-        pooled = self.database_pgbouncer == "on"
-        if self.database_url is not None and self.database_url.is_local and not pooled:
-            few = max(_FEW_CONNECTIONS, min(2 * _processors() + 1, few))
-        return max(few, self.pool_min)
 
     @property
     def retention(self) -> Ages:

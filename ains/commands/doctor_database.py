@@ -123,7 +123,7 @@ def _server(server: Server, settings: Settings, source: Source, *, pooled: bool)
                 "Let NTP set both. Deadlines and heartbeats go by the database's clock.",
             )
         )
-    needed = settings.connections + settings.metrics_pool_max + 1
+    needed = settings.pool_max + settings.metrics_pool_max + 1
     if server.max_connections < needed:
         found.append(
             problem(

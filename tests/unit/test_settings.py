@@ -172,68 +172,6 @@ def test_database_url_may_name_standbys() -> None:
         DatabaseUrl("postgresql://joe:pw@a:5432,b:x/x")
 
 
-@pytest.mark.parametrize(
-    ("url", "local"),
-    [
-        ("postgresql://joe:pw@127.0.0.1:5432/x", True),
-        ("postgresql://[::1]/x", True),
-        ("postgresql://joe@localhost/x", True),
-        ("postgresql://joe@/x?host=/var/run/postgresql&port=5433", True),
-        ("postgresql://joe@%2Fvar%2Frun%2Fpostgresql/x", True),
-        ("postgresql:///x", True),
-        ("postgresql://localhost,127.0.0.1:5433/x", True),
-        ("postgresql://joe:pw@db/x", False),
-        ("postgresql://10.0.0.1:5432/x", False),
-        ("postgresql://localhost,db/x", False),
-        ("postgresql://joe@/x?host=db.example", False),
-        ("postgresql://joe@/x?host=/run/postgresql,db.example", False),
-        ("postgresql:///x?service=production", False),
-    ],
-)
-def test_url_tells_whether_the_database_is_on_this_machine(
-    monkeypatch: pytest.MonkeyPatch, url: str, local: bool
-) -> None:
-    monkeypatch.delenv("PGHOST", raising=False)
-    assert DatabaseUrl(url).is_local is local
-
-
-def test_url_without_a_host_means_the_one_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("PGHOST", "db.example")
-    assert not DatabaseUrl("postgresql:///x").is_local
-    assert DatabaseUrl("postgresql://localhost/x").is_local
-
-
-@pytest.mark.parametrize(
-    ("processors", "host", "given", "connections"),
-    [
-        (2, "localhost", {}, 5),
-        (1, "localhost", {}, 5),
-        (4, "localhost", {}, 9),
-        (64, "localhost", {}, 10),
-        (2, "localhost", {"AINS_DATABASE_PGBOUNCER": "on"}, 10),
-        (2, "db", {}, 10),
-        (2, "localhost", {"AINS_POOL_MIN": "7"}, 7),
-        (2, "db", {"AINS_POOL_MIN": "12"}, 12),
-        (2, "localhost", {"AINS_POOL_MAX": "3"}, 3),
-        (2, "db", {"AINS_POOL_MAX": "30"}, 30),
-    ],
-)
-def test_connections_suit_processors_that_the_database_shares(
-    monkeypatch: pytest.MonkeyPatch,
-    processors: int,
-    host: str,
-    given: dict[str, str],
-    connections: int,
-) -> None:
-    monkeypatch.setattr("ains.settings._processors", lambda: processors)
-    monkeypatch.setenv("AINS_DATABASE_URL", f"postgresql://joe:pw@{host}/x")
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    assert Settings.load().connections == connections
-
-
 def test_settings_cannot_be_changed() -> None:
     settings: Any = Settings.load()
     with pytest.raises(ValidationError):
