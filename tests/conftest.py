@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests.support.databases import Databases, server
 
@@ -13,6 +14,10 @@ from tests.support.databases import Databases, server
 structlog.configure(
     processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
 )
+
+# How long an example takes says more of the machine than of what is tested.
+settings.register_profile("ains", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ains")
 
 
 @pytest.fixture(scope="session")

@@ -24,10 +24,9 @@ STEPS = st.sampled_from(("cancel", "retry", "priority", "timeout", *("dispatch",
 )
 AT_RANDOM = settings(
     max_examples=60,
-    deadline=None,
     derandomize=True,
     database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

@@ -14,7 +14,6 @@ from tests.support.serving import serving
 SETTINGS = settings(
     max_examples=20,
     stateful_step_count=50,
-    deadline=None,
     derandomize=True,
     database=None,
     print_blob=False,
