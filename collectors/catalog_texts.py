@@ -58,8 +58,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "ains_http_request_duration_seconds": "From a request's arrival until its response was ready "
     "to be sent.",
     "ains_http_requests_in_progress": "Requests that are being handled at this moment.",
-    "ains_db_connections_active": "Connections of this process's pool that are in use. When all "
-    "but one are, requests wait for them, except for writes that are sent together over that one.",
+    "ains_db_connections_active": "Connections of this process's pool that are in use. One of them "
+    "is for writes that are sent together; when all others are in use, requests begin to wait.",
     "ains_db_connections_idle": "Connections of this process's pool that are open and free.",
     "ains_db_connections_max": "How many connections this process's pool may have: AINS_POOL_MAX.",
     "ains_db_queries_total": "Statements that this process sent to the database, by kind and main "

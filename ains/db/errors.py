@@ -75,7 +75,7 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
         return code.startswith(_AWAY_CLASSES) and code != "57014"
-    if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, asyncpg.DataError):
+    if isinstance(error, asyncpg.InterfaceError):
         return "connection" in str(error) or "pool" in str(error)
     if isinstance(error, asyncpg.InternalClientError):
         return was_not_sent(error)
@@ -107,8 +107,6 @@ def may_have_happened(error: BaseException) -> bool:
     """Whether the statement may have been carried out: sent, and not refused by the server."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(_LOST_CLASSES)
-    if isinstance(error, asyncpg.DataError):
-        return False
     return not was_not_sent(error)
 
 

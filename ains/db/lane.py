@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -12,28 +11,36 @@ import asyncpg
 
 from ains.db import errors
 from ains.db.connections import Connections, terminate
+from ains.logs import get_logger
 
 if TYPE_CHECKING:
     from ains.db.sql import Query
 
-__all__ = ["LOCK_TIMEOUT", "Alone", "Lane"]
+__all__ = ["SESSION", "Lane", "NotTogetherError"]
 
-LOCK_TIMEOUT: Final = "200ms"
-"""For how long the statements of a group wait for a lock, as ``lock_timeout`` of its session."""
+SESSION: Final = {"lock_timeout": "50ms", "statement_timeout": "250ms"}
+"""Settings of the lane's session: for how long a statement may wait for each lock, and take.
+
+A group takes some milliseconds; for 32 statements at their limit there is time enough in the pool's
+``command_timeout`` of 10 s.
+"""
 
 _PATIENCE_SECONDS: Final = 0.1
-_LEAST: Final = 4
-_MOST: Final = 32
+_OPENING_SECONDS: Final = 1.0
+_WITHOUT_SECONDS: Final = 5.0
+
+_LEAST: Final = 4  # below, what is shared weighs more than working side by side
+_MOST: Final = 32  # beyond, there is hardly anything left to share
 
 _Row = asyncpg.Record | None
 
 
-class Alone(Exception):
+class NotTogetherError(Exception):
     """Nothing of this statement has happened: send it by itself."""
 
 
 class Lane:
-    """One connection, over which whatever has come during one statement goes together.
+    """One connection, over which whatever has come during one transaction goes in the next.
 
     What a transaction costs beside its statement, a message each way, the commit and its flush, the
     turns of both processes, is more than half of a short write. So while one is under way, others
@@ -41,148 +48,141 @@ class Lane:
     statement of its own that sees those before it. Without load there is nothing to collect, and
     nobody waits.
 
-    Nobody suffers from the others. When one of a group fails, or waits too long for a lock, all is
-    rolled back and each goes by itself (`Alone`), over any other connection; and so does at once
-    who has waited here for 0.1 s. There is one group at a time, so that two of them can't wait for
-    each other.
+    One that takes long, waits for a lock or fails (see `SESSION`) undoes its group, each of which
+    then goes by itself over another connection (`NotTogetherError`); and so does at once who has
+    waited for 0.1 s. There is one group at a time, so that two of them can't wait for each other.
     """
 
-    def __init__(
-        self, connections: Connections, timeout: float, observe: Callable[[Query, float], None]
-    ) -> None:
+    def __init__(self, connections: Connections, observe: Callable[[Query, float], None]) -> None:
         """Send groups over the one connection of ``connections``, which only this lane uses.
 
-        ``timeout`` are the seconds it may take to open it; ``observe`` is told of each statement
-        and how many seconds its group took.
+        ``observe`` is told of each statement, and how many seconds its group took.
         """
         self._connections = connections
-        self._timeout = timeout
         self._observe = observe
-        self._holder: object | None = None
+        self._waiting: dict[Query, _Group] = {}
         self._sending: asyncio.Task[None] | None = None
-        self._stuck = False
-        self._queue: deque[_Group] = deque()
-        self._open: dict[Query, _Group] = {}
+        self._slow = False  # whoever comes while a group takes long goes by itself at once
+        self._without_until = 0.0
 
-    def enter(self) -> object | None:
-        """Begin a statement by itself when none is under way; what it returns goes to `leave`."""
-        if self._holder is not None:
-            return None
-        self._holder = object()
-        return self._holder
-
-    def leave(self, holder: object) -> None:
-        """End a statement by itself: those that have come meanwhile go together."""
-        if self._holder is holder:
-            self._go_on()
-
-    async def join(self, query: Query, args: tuple[Any, ...]) -> _Row:
+    async def fetchrow(self, query: Query, args: tuple[Any, ...]) -> _Row:
         """Send a statement with the next group, and return its row.
 
         Raises:
-            Alone: it has to be sent by itself.
+            NotTogetherError: it has to be sent by itself.
             Exception: whatever a connection raises that was lost, or a statement that took too
                 long; whether it was carried out is unknown.
         """
-        if self._stuck:
-            raise Alone
-        group = self._open.get(query)
+        loop = asyncio.get_running_loop()
+        if self._slow or loop.time() < self._without_until:
+            raise NotTogetherError
+        group = self._waiting.get(query)
         if group is None:
-            group = _Group(query)
-            self._append(group)
+            group = _Group(query, loop.time() + _PATIENCE_SECONDS)
+            self._wait(group)
         elif args[0] in group.members:
-            raise Alone
-        turn: asyncio.Future[_Row] = asyncio.get_running_loop().create_future()
+            raise NotTogetherError
+        turn: asyncio.Future[_Row] = loop.create_future()
         group.members[args[0]] = (args, turn)
+        if self._sending is None:
+            self._sending = loop.create_task(self._send_all())
         return await turn
 
-    def _append(self, group: _Group) -> None:
-        self._open[group.query] = group
-        self._queue.append(group)
+    def _wait(self, group: _Group) -> None:
+        self._waiting[group.query] = group
         loop = asyncio.get_running_loop()
-        group.timer = loop.call_later(_PATIENCE_SECONDS, self._overtake, group)
+        group.timer = loop.call_at(group.until, self._overtake, group)
 
     def _overtake(self, group: _Group) -> None:
-        if self._sending is None:  # a statement by itself takes long; the connection is free
-            self._go_on()
-            return
-        self._stuck = True
-        self._queue.remove(group)
-        self._close(group)
-        group.fail(Alone())
-
-    def _take(self) -> _Group:
-        """Take what is sent next: at most half of those who wait.
-
-        When all went at once, this process would have nothing to do until all are answered, and
-        PostgreSQL nothing after that.
-        """
-        waiting = sum(len(group.members) for group in self._queue)
-        group = self._queue.popleft()
-        self._close(group)
-        most = min(max(_LEAST, (waiting + 1) // 2), _MOST)
-        if len(group.members) > most:
-            self._append(group.split(most))
-        return group
-
-    def _close(self, group: _Group) -> None:
-        """Let nobody join any more."""
-        if group.timer is not None:
-            group.timer.cancel()
-        if self._open.get(group.query) is group:
-            del self._open[group.query]
-
-    def _go_on(self) -> None:
-        self._holder = self._sending = None
-        if self._queue:
-            self._holder = self._sending = asyncio.get_running_loop().create_task(self._send_all())
+        self._slow = True
+        del self._waiting[group.query]
+        group.fail(NotTogetherError())
 
     async def _send_all(self) -> None:
         try:
-            while self._queue:
-                group = self._take()
+            while (group := self._take()) is not None:
                 try:
                     await self._send(group)
                 except Exception as error:  # noqa: BLE001 - raised where each of them waits
                     group.fail(error)
-                self._stuck = False
+                self._slow = False
         finally:
-            self._holder = self._sending = None
+            self._sending = None
+
+    def _take(self) -> _Group | None:
+        """Take the next group: of many that wait at most half.
+
+        When all went at once, this process would have nothing to do until all are answered, and
+        PostgreSQL nothing after that.
+        """
+        if not self._waiting:
+            return None
+        waiting = sum(len(group.members) for group in self._waiting.values())
+        group = self._waiting.pop(next(iter(self._waiting)))
+        if group.timer is not None:
+            group.timer.cancel()
+        if rest := group.split(min(max(_LEAST, (waiting + 1) // 2), _MOST)):
+            self._wait(rest)
+        return group
 
     async def _send(self, group: _Group) -> None:
-        try:
-            connection = await self._connections.take(self._timeout)
-        except errors.EXPECTED:
-            raise Alone from None
+        group.forget_cancelled()
+        if not group.members:
+            return
+        connection = await self._connection()
         succeeded = False
         started = perf_counter()
         try:
             rows = await connection.fetchmany(group.query.text, group.arguments())
             succeeded = True
+            group.answer(rows)
         except errors.EXPECTED as error:
             if isinstance(error, asyncpg.InternalClientError):
                 terminate(connection)
-            if errors.may_have_happened(error):
-                raise
-            raise Alone from None
+            group.fail(error if errors.may_have_happened(error) else NotTogetherError())
         finally:
-            seconds = perf_counter() - started
-            for _ in group.members:
-                self._observe(group.query, seconds)
-            if succeeded:
-                self._connections.give(connection)
-            else:
-                await self._connections.give_back(connection)
-        group.answer({row[0]: row for row in rows})
+            try:
+                seconds = perf_counter() - started
+                for _ in group.members:
+                    self._observe(group.query, seconds)
+            finally:
+                if succeeded:
+                    self._connections.give(connection)
+                else:
+                    await self._connections.give_back(connection)
+
+    async def _connection(self) -> asyncpg.Connection:
+        try:
+            return await self._connections.take(_OPENING_SECONDS)
+        except errors.EXPECTED as error:
+            if not isinstance(error, asyncpg.InterfaceError):  # which says that the pool is closed
+                self._without_until = asyncio.get_running_loop().time() + _WITHOUT_SECONDS
+                get_logger(__name__).warning("writes go one by one for a while", error=repr(error))
+            raise NotTogetherError from None
 
 
 class _Group:
     """Statements of one kind, each with who waits for its row, by their first argument."""
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query, until: float) -> None:
+        """``until`` is the time of the loop when it has waited long enough."""
         self.query = query
-        self.members: dict[Any, tuple[tuple[Any, ...], asyncio.Future[_Row]]] = {}
+        self.until = until
         self.timer: asyncio.TimerHandle | None = None
+        self.members: dict[Any, tuple[tuple[Any, ...], asyncio.Future[_Row]]] = {}
+
+    def split(self, most: int) -> _Group | None:
+        """Keep the first ``most``; the others are the group returned."""
+        if len(self.members) <= most:
+            return None
+        rest = _Group(self.query, self.until)
+        for key in list(self.members)[most:]:
+            rest.members[key] = self.members.pop(key)
+        return rest
+
+    def forget_cancelled(self) -> None:
+        """Leave out those for whom nobody waits any more."""
+        self.members = {k: member for k, member in self.members.items() if not member[1].done()}
 
     def arguments(self) -> list[tuple[Any, ...]]:
         """The arguments of each statement, in the order in which they are sent."""
@@ -191,19 +191,17 @@ class _Group:
             arguments.sort(key=lambda args: args[place - 1])
         return arguments
 
-    def split(self, most: int) -> _Group:
-        """Keep the first ``most``; the others are the group returned."""
-        others = _Group(self.query)
-        members = list(self.members.items())
-        self.members, others.members = dict(members[:most]), dict(members[most:])
-        return others
-
-    def answer(self, rows: dict[Any, asyncpg.Record]) -> None:
+    def answer(self, rows: list[asyncpg.Record]) -> None:
+        """Give each its row, which begins with its first argument; None where there is none."""
+        found = {row[0]: row for row in rows}
+        if not found.keys() <= self.members.keys():
+            raise AssertionError(f"rows of {self.query.name} don't begin with its first argument")
         for key, (_, turn) in self.members.items():
             if not turn.done():
-                turn.set_result(rows.get(key))
+                turn.set_result(found.get(key))
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: Exception) -> None:
+        """Raise ``error`` where each of them waits."""
         for _, turn in self.members.values():
             if not turn.done():
                 turn.set_exception(error)

@@ -18,7 +18,7 @@ import asyncpg
 
 from ains.db import errors
 from ains.db.connections import Connections, closed_error, terminate
-from ains.db.lane import LOCK_TIMEOUT, Alone, Lane
+from ains.db.lane import SESSION, Lane, NotTogetherError
 from ains.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -162,8 +162,8 @@ class Database(Statements):
             with_lane = not self._pooler and self._max_size >= _ROOM_FOR_LANE
             self._connections = await self._pool(self._max_size - with_lane, {})
             if with_lane:
-                self._lane_connection = await self._pool(1, {"lock_timeout": LOCK_TIMEOUT})
-                self._lane = Lane(self._lane_connection, self._timeout, self._observed)
+                self._lane_connection = await self._pool(1, SESSION)
+                self._lane = Lane(self._lane_connection, self._observed)
         return self._connections
 
     async def _pool(self, size: int, settings: dict[str, str]) -> Connections:
@@ -202,7 +202,8 @@ class Database(Statements):
         """
         async with AsyncExitStack() as opened:
             for number in range(self._min_size):
-                await opened.enter_async_context(self._borrow(lane=number == 1))
+                second = number == 1  # is the lane's, so that a pool of any size has as many
+                await opened.enter_async_context(self._borrow(lane=second))
 
     async def close(self, timeout: float = 5.0) -> None:
         """Disconnect for good, once running statements are done or ``timeout`` seconds are over."""
@@ -249,20 +250,14 @@ class Database(Statements):
             yield Transaction(connection, self._observe)
 
     async def _run(self, method: str, query: Query, args: tuple[Any, ...]) -> Any:
-        lane = self._lane if query.together and method == "fetchrow" else None
-        if lane is None:
-            return await self._run_alone(method, query, args)
-        if (holder := lane.enter()) is not None:
+        if query.together and self._lane is not None and method == "fetchrow":
             try:
-                return await self._run_alone(method, query, args)
-            finally:
-                lane.leave(holder)
-        try:
-            return await lane.join(query, args)
-        except Alone:
-            return await self._run_alone(method, query, args)
-        except errors.EXPECTED as error:
-            raise errors.translate(error) or error from error
+                return await self._lane.fetchrow(query, args)
+            except NotTogetherError:
+                pass
+            except errors.EXPECTED as error:
+                raise errors.translate(error) or error from error
+        return await self._run_alone(method, query, args)
 
     def _observed(self, query: Query, seconds: float) -> None:
         self._observe(query.verb, query.table, seconds)

@@ -11,8 +11,8 @@ For a statement that begins with WITH, the verb is that of its data-modifying pa
 line ``-- counts as: UPDATE tasks`` says otherwise.
 
 ``-- together, by $2`` marks a short write that `ains.db.lane` may send with others of its kind, in
-the order of their second arguments, which is that of the locks they wait for. Its first argument
-tells it apart from the others, and is the first column of its row, if it returns one.
+the order of their second arguments: that in which the locks they wait for are taken everywhere. Its
+first argument tells it apart from the others, and is the first column of its row, if it returns one.
 """
 
 from __future__ import annotations

@@ -113,11 +113,11 @@ LANGUAGE plpgsql AS $$
 BEGIN
     IF cardinality(ids) > 1 THEN
         -- Whose trust will change, in the order of the keys, so that two batches can't wait for each other in a
-        -- circle.
+        -- circle, nor with a group of reports, which ains/db/lane.py sends in this order.
         PERFORM FROM public.agents AS a
           WHERE a.agent_id = ANY (ARRAY(SELECT t.assigned_agent_id FROM public.tasks AS t
                                          WHERE t.task_id = ANY (ids) AND t.retry_count >= t.max_retries))
-          ORDER BY a.agent_id FOR NO KEY UPDATE;
+          ORDER BY a.agent_id COLLATE "C" FOR NO KEY UPDATE;
     END IF;
     RETURN QUERY
     UPDATE public.tasks AS t
