@@ -12,7 +12,7 @@ line ``-- counts as: UPDATE tasks`` says otherwise.
 
 ``-- together, by $2`` marks a short write that `ains.db.lane` may send with others of its kind, in
 the order of their second arguments: that in which the locks they wait for are taken everywhere. Its
-first argument tells it apart from the others, and is the first column of its row, if it returns one.
+first argument tells it apart from the others, and is the first column of its row, if there is one.
 """
 
 from __future__ import annotations

@@ -40,19 +40,27 @@ class RoutingStrategy(StrEnum):
 
 DEFAULT_STRATEGY: Final = RoutingStrategy.ROUND_ROBIN
 
-# So much route_window() allows, in the database.
-_WINDOW: Final = (
-    " Of 128 or more capable agents, it chooses among some taken at random: 32 for a single task,"
-    " 128 for a batch."
-)
+
+def _described(choice: str, many: int, sample: int) -> str:
+    # So much route_window() allows, in the database.
+    return (
+        f"{choice} For a single task it chooses among {sample} taken at random when {many} or more"
+        " agents are capable, for a batch among 128 of 128 or more."
+    )
+
+
 STRATEGY_DESCRIPTIONS: Final[dict[RoutingStrategy, str]] = {
-    RoutingStrategy.ROUND_ROBIN: f"The agent that was least recently given a task.{_WINDOW}",
-    RoutingStrategy.LEAST_LOADED: f"The agent with the fewest assigned and active tasks.{_WINDOW}",
-    RoutingStrategy.TRUST_WEIGHTED: (
-        f"A random agent, weighted by trust; agents whose trust is below 0.3 get nothing.{_WINDOW}"
+    RoutingStrategy.ROUND_ROBIN: _described(
+        "The agent that was least recently given a task.", 32, 12
     ),
-    RoutingStrategy.FASTEST_RESPONSE: (
-        f"The agent with the lowest average completion time; untried agents come first.{_WINDOW}"
+    RoutingStrategy.LEAST_LOADED: _described(
+        "The agent with the fewest assigned and active tasks.", 128, 32
+    ),
+    RoutingStrategy.TRUST_WEIGHTED: _described(
+        "A random agent, weighted by trust; agents whose trust is below 0.3 get nothing.", 128, 32
+    ),
+    RoutingStrategy.FASTEST_RESPONSE: _described(
+        "The agent with the lowest average completion time; untried agents come first.", 128, 32
     ),
 }
 

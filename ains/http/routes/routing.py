@@ -35,8 +35,8 @@ async def strategies(_: web.Request) -> Strategies:
 async def preview(request: web.Request, body: RoutingQuestion) -> RoutingAnswer:
     """Show which agent would get a task now, without giving it one.
 
-    With `trust_weighted` the choice is random, and so is whom any strategy chooses among when 128
-    or more agents are capable: ask twice and get two answers.
+    With `trust_weighted` the choice is random, and so is whom any strategy chooses among when many
+    agents are capable: ask twice and get two answers.
     """
     ttl = timedelta(seconds=request.app[SETTINGS].agent_ttl)
     agent = await dispatch.preview(

@@ -59,7 +59,7 @@ CREATE TRIGGER agent_capabilities_routes_changed AFTER INSERT OR DELETE OR UPDAT
     ON public.agent_capabilities
     FOR EACH ROW EXECUTE FUNCTION public.agents_routes_changed();
 
-CREATE FUNCTION public.route_window(wanted text, places integer) RETURNS text[]
+CREATE FUNCTION public.route_window(wanted text, many integer, sample integer) RETURNS text[]
 LANGUAGE plpgsql AS $$
 DECLARE
     skill  text := lower(wanted);
@@ -69,12 +69,12 @@ BEGIN
     choice := ARRAY(
         SELECT r.agent_id FROM public.agent_routes AS r
          WHERE r.capability = skill AND r.position >= start AND r.position < start + 1
-         ORDER BY r.position LIMIT 128
+         ORDER BY r.position LIMIT many
     );
-    RETURN CASE WHEN places = 1 AND cardinality(choice) = 128 THEN choice[:32] ELSE choice END;
+    RETURN CASE WHEN cardinality(choice) = many THEN choice[:sample] ELSE choice END;
 END $$;
-COMMENT ON FUNCTION public.route_window(text, integer) IS
-    'Agents to choose from, from a random place of the ring on: every one that offers the capability while they are few, 128 of many, 32 of many for a single task. So ten thousand agents cost little more than ten.';
+COMMENT ON FUNCTION public.route_window(text, integer, integer) IS
+    'Agents to choose from, from a random place of the ring on: every one that offers the capability, or a sample if they are many or more. So ten thousand agents cost little more than ten.';
 
 CREATE FUNCTION public.route_candidates(wanted text, strategy text, places integer, agent_ttl interval)
 RETURNS TABLE (place bigint, agent_id text)
@@ -85,7 +85,7 @@ SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     alive_since timestamptz := now() - agent_ttl;
-    choice      text[] := public.route_window(wanted, places);
+    choice      text[] := public.route_window(wanted, 128, CASE places WHEN 1 THEN 32 ELSE 128 END);
 BEGIN
     -- An agent's turn k is its k-th task of this batch. Each strategy makes as many turns as can be needed.
     CASE strategy
@@ -184,7 +184,8 @@ BEGIN
     IF strategy <> 'round_robin' THEN
         RETURN (SELECT r.agent_id FROM public.route_agents(wanted, strategy, 1, agent_ttl) AS r);
     END IF;
-    choice := public.route_window(wanted, 1);
+    -- Each more that is looked at costs a fortieth of the whole, and the turns are hardly more even for it.
+    choice := public.route_window(wanted, 32, 12);
     IF cardinality(choice) = 0 THEN
         RETURN NULL;
     END IF;
