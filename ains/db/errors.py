@@ -18,8 +18,8 @@ from ains.errors import (
     RetryLater,
 )
 
-_AWAY_CLASSES = ("08", "57P", "53", "58")
 _LOST_CLASSES = ("08", "57P")
+_AWAY_CLASSES = (*_LOST_CLASSES, "53", "58")
 _ROLLED_BACK = {"40001", "40P01"}
 _CONTENTION = _ROLLED_BACK | {"55P03"}
 

@@ -283,14 +283,13 @@ async def test_tasks_are_submitted_started_and_completed_together(
 ) -> None:
     for number in range(3):
         await add_agent(db, f"agent-{number}")
-    one, two = Database(database_url, max_size=3), Database(database_url, max_size=3)
+    one, two = (Database(database_url, min_size=1, max_size=3) for _ in range(2))
     numbers = range(24)
     ids = [uuid4() for _ in numbers]
     task = SubmitTask.model_validate_json(
         '{"client_id": "c", "task_type": "t", "capability_required": "x", "input_data": {}}'
     )
-    for database in (one, two):
-        await database.fetchval(Query("one", "SELECT 1", "SELECT", "none"))  # opens it
+    await asyncio.gather(one.warm(), two.warm())
 
     async def report(number: int, status: TaskStatus) -> None:
         database = (one, two)[number % 2]

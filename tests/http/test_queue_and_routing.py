@@ -80,7 +80,12 @@ async def test_strategies_are_listed(api: TaskApi) -> None:
         "trust_weighted",
         "fastest_response",
     ]
-    assert all("taken at random" in strategy["description"] for strategy in answer["strategies"])
+    sizes = {"round_robin": (12, 32)}
+    for strategy in answer["strategies"]:
+        sample, many = sizes.get(strategy["name"], (32, 128))
+        said = f"among {sample} taken at random when {many} or more agents are capable"
+        assert said in strategy["description"]
+        assert "for a batch among 128 of 128 or more" in strategy["description"]
     assert answer["default"] == "round_robin"
 
 
