@@ -275,6 +275,15 @@ async def test_key_of_a_task_cannot_change(db: asyncpg.Connection) -> None:
     await db.execute("UPDATE tasks SET task_type = task_type, client_id = client_id")
 
 
+async def test_no_trigger_has_tasks_locked_before_they_change(db: asyncpg.Connection) -> None:
+    """One BEFORE UPDATE would, whichever columns it is for, and have each lock logged."""
+    before_row_update = 1 | 2 | 16  # TRIGGER_TYPE_... of PostgreSQL's pg_trigger.h
+    assert not await db.fetch(
+        "SELECT tgname FROM pg_trigger WHERE tgrelid = 'tasks'::regclass AND tgtype & $1 = $1",
+        before_row_update,
+    )
+
+
 async def test_update_of_ten_thousand_rows_is_not_quadratic(db: asyncpg.Connection) -> None:
     """The plan of the trigger's join is made for one row and kept."""
     task = await new_task(db)

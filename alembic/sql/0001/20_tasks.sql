@@ -82,7 +82,8 @@ COMMENT ON COLUMN public.tasks.deadline_at IS 'When the current attempt times ou
 COMMENT ON COLUMN public.tasks.completed_at IS 'When it ended, however it ended.';
 COMMENT ON COLUMN public.tasks.expires_at IS 'If it is still PENDING then, it fails with expired.';
 
--- The ledger tells a change from a new task by the key, and has counted it under its type and client.
+-- The ledger tells a change from a new task by the key, and has counted it under its type and client. AFTER, since a
+-- table with a trigger BEFORE UPDATE has each row locked first, whichever columns change, and that logged.
 CREATE FUNCTION public.tasks_refuse_new_key() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -91,7 +92,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION public.tasks_refuse_new_key() IS 'Refuses to change the key of a task, its type or its client.';
 
-CREATE TRIGGER tasks_refuse_new_key BEFORE UPDATE OF task_id, client_id, task_type ON public.tasks
+CREATE TRIGGER tasks_refuse_new_key AFTER UPDATE OF task_id, client_id, task_type ON public.tasks
     FOR EACH ROW WHEN ((OLD.task_id, OLD.client_id, OLD.task_type) IS DISTINCT FROM (NEW.task_id, NEW.client_id, NEW.task_type))
     EXECUTE FUNCTION public.tasks_refuse_new_key();
 
