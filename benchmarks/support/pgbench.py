@@ -1,49 +1,118 @@
-"""One run of pgbench."""
+"""pgbench on several databases at once, which take turns many times a second."""
 
 import asyncio
 import os
-import re
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from ains.db.embedded.binaries import find_binaries
 
-__all__ = ["Run", "pgbench"]
+__all__ = ["Load", "Run", "pgbench"]
 
-_DONE: Final = re.compile(r"^number of transactions actually processed: (\d+)", re.MULTILINE)
-_FAILED: Final = re.compile(r"^number of failed transactions: (\d+)", re.MULTILINE)
-_RATE: Final = re.compile(r"^tps = ([\d.]+)", re.MULTILINE)
+_TURN_SECONDS: Final = 0.05
+_PAUSE_SECONDS: Final = 0.01  # for the statements that are under way when a turn ends
+_START_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
+class Load:
+    """A script, and the database to run it in."""
+
+    url: str
+    script: Path
+
+
+@dataclass
 class Run:
-    """What pgbench says; a transaction of its is one pass through the script."""
+    """What one load did in all of its turns."""
 
-    transactions: int
-    rate: float
+    seconds: float = 0.0
+    cpu: float = 0.0
+    transactions: int = 0
 
 
-async def pgbench(url: str, script: Path, *, clients: int, seconds: int) -> Run:
-    """Run ``script`` over and over, as prepared statements, on ``clients`` connections.
+async def pgbench(
+    loads: Mapping[str, Load],
+    *,
+    clients: int,
+    seconds: float,
+    cpu: Callable[[], float],
+    count: Callable[[str], Awaitable[int]],
+) -> dict[str, Run]:
+    """Run each load over and over, as prepared statements, on ``clients`` connections of its own.
+
+    They take turns of 50 ms, in a new order each time, until each has had ``seconds``: whatever
+    else happens on the machine happens to all of them. ``cpu`` tells the processor time of the
+    server so far, ``count`` how often the script has been run in the database at this address.
 
     Raises:
         RuntimeError: with pgbench's own words, also when a transaction failed.
     """
+    runs = {name: Run() for name in loads}
+    async with AsyncExitStack() as stack:
+        processes = {
+            name: await stack.enter_async_context(_paused(load, clients, count))
+            for name, load in loads.items()
+        }
+        for name, load in loads.items():
+            runs[name].transactions = -await count(load.url)
+        order = [*loads]
+        while min(run.seconds for run in runs.values()) < seconds:
+            random.shuffle(order)
+            for name in order:
+                await _turn(processes[name], runs[name], cpu)
+        for name, load in loads.items():
+            runs[name].transactions += await count(load.url)
+    return runs
+
+
+async def _turn(process: asyncio.subprocess.Process, run: Run, cpu: Callable[[], float]) -> None:
+    used, start = cpu(), perf_counter()
+    process.send_signal(signal.SIGCONT)
+    await asyncio.sleep(_TURN_SECONDS)
+    process.send_signal(signal.SIGSTOP)
+    run.seconds += perf_counter() - start
+    await asyncio.sleep(_PAUSE_SECONDS)
+    run.cpu += cpu() - used
+
+
+@asynccontextmanager
+async def _paused(
+    load: Load, clients: int, count: Callable[[str], Awaitable[int]]
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """pgbench, stopped as soon as all its clients are connected and the first have begun."""
+    before = await count(load.url)
     process = await asyncio.create_subprocess_exec(
         find_binaries().program("pgbench"),
-        *("--no-vacuum", "--protocol=prepared", f"--file={script}"),
-        *(f"--client={clients}", f"--jobs={min(clients, 2)}", f"--time={seconds}"),
-        env=os.environ | _environment(url),
-        stdout=asyncio.subprocess.PIPE,
+        *("--no-vacuum", "--protocol=prepared", f"--file={load.script}"),
+        *(f"--client={clients}", f"--jobs={min(clients, 2)}", "--time=86400"),
+        env=os.environ | _environment(load.url),
+        stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, errors = (text.decode() for text in await process.communicate())
-    done, rate, failed = _DONE.search(out), _RATE.search(out), _FAILED.search(out)
-    if process.returncode != 0 or not done or not rate or (failed and int(failed[1])):
-        raise RuntimeError(f"pgbench: {errors or out}")
-    return Run(int(done[1]), float(rate[1]))
+    assert process.stderr is not None
+    errors = asyncio.create_task(process.stderr.read())
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            begun = False
+            while not begun and not errors.done():
+                begun = await count(load.url) > before
+        process.send_signal(signal.SIGSTOP)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        text = (await errors).decode()
+        await process.wait()
+        if text:
+            raise RuntimeError(f"pgbench: {text}")
 
 
 def _environment(url: str) -> dict[str, str]:

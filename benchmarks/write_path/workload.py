@@ -9,7 +9,17 @@ import asyncpg
 from ains.db.sql import load
 from benchmarks.support.database import CAPABILITY, add_agents
 
-__all__ = ["AGENTS", "CLIENTS", "SCRIPTS", "VARIANTS", "prepare", "reset", "script_of"]
+__all__ = [
+    "AGENTS",
+    "CLIENTS",
+    "SCRIPTS",
+    "VARIANTS",
+    "WITHOUT_FACTS",
+    "count",
+    "prepare",
+    "reset",
+    "script_of",
+]
 
 AGENTS: Final = 1000
 CLIENTS: Final = 100
@@ -114,6 +124,7 @@ _WEBHOOKS: Final = """
       FROM generate_series(10, $1, 10) AS i
 """
 _CONSEQUENCES: Final = re.compile(r"^ *done := public\.task_consequences\([^;]*;\n", re.MULTILINE)
+_FACT_WRITTEN: Final = re.compile(r"\bINSERT INTO public\.task_events_open\b[^;]*;")
 _EMPTIED: Final = (
     "tasks, task_dependencies, task_events_open, task_events_closed, trust_records, "
     "webhook_deliveries, webhook_attempts, webhook_events_open, webhook_events_closed"
@@ -124,13 +135,17 @@ async def _without_triggers(connection: asyncpg.Connection) -> None:
     await connection.execute("ALTER TABLE tasks DISABLE TRIGGER USER")
 
 
+async def _leave_out(connection: asyncpg.Connection, part: re.Pattern[str]) -> None:
+    definition = await connection.fetchval("SELECT pg_get_functiondef('tasks_ledger'::regproc)")
+    without, found = part.subn("NULL;\n", definition)
+    if not found:
+        raise LookupError(f"nothing in tasks_ledger() is like {part.pattern}: what to leave out?")
+    await connection.execute(without)
+
+
 async def _ledger_alone(connection: asyncpg.Connection) -> None:
     """Nothing follows from a fact."""
-    definition = await connection.fetchval("SELECT pg_get_functiondef('tasks_ledger'::regproc)")
-    without, found = _CONSEQUENCES.subn("", definition)
-    if not found:
-        raise LookupError("tasks_ledger() no longer calls task_consequences(): what to leave out?")
-    await connection.execute(without)
+    await _leave_out(connection, _CONSEQUENCES)
 
 
 async def _everything(connection: asyncpg.Connection) -> None:
@@ -138,12 +153,26 @@ async def _everything(connection: asyncpg.Connection) -> None:
     await connection.execute(_WEBHOOKS, CLIENTS)
 
 
+async def _all_but_the_facts(connection: asyncpg.Connection) -> None:
+    """What follows from a change follows, and nobody takes note of the change."""
+    await _everything(connection)
+    await _leave_out(connection, _FACT_WRITTEN)
+    await connection.execute("ALTER TABLE webhook_deliveries DISABLE TRIGGER USER")
+
+
 VARIANTS: Final[dict[str, Callable[[asyncpg.Connection], Awaitable[None]]]] = {
     "no triggers": _without_triggers,
     "facts by the client": _without_triggers,
     "the ledger": _ledger_alone,
+    "all but the facts": _all_but_the_facts,
     "everything": _everything,
 }
+WITHOUT_FACTS: Final = {
+    "facts by the client": "no triggers",
+    "the ledger": "no triggers",
+    "everything": "all but the facts",
+}
+"""What does the same without writing facts."""
 
 
 def script_of(name: str, variant: str) -> str | None:
@@ -159,6 +188,16 @@ async def prepare(url: str, variant: str) -> str:
         await VARIANTS[variant](connection)
         native = await connection.fetchval("SELECT to_regproc('uuidv7') IS NOT NULL")
         return "uuidv7" if native else "gen_random_uuid"
+    finally:
+        await connection.close()
+
+
+async def count(url: str) -> int:
+    """How many tasks there are: each script makes one."""
+    connection = await asyncpg.connect(url)
+    try:
+        tasks: int = await connection.fetchval("SELECT count(*) FROM tasks")
+        return tasks
     finally:
         await connection.close()
 
