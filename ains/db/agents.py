@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from ains.db.pool import Statements
+    from ains.db.statements import Statements
 
 __all__ = [
     "Beat",

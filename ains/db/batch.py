@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from ains.db.pool import Statements
 from ains.db.sql import load
+from ains.db.statements import Statements
 from ains.domain.states import ENDED
 from ains.domain.task_views import BatchCancelled, BatchStatus, BatchTaskStatus, CancelError
 from ains.domain.tasks import BatchTask

@@ -8,8 +8,8 @@ from uuid import UUID
 import asyncpg
 from orjson import Fragment
 
-from ains.db.pool import Statements
 from ains.db.sql import Query, load
+from ains.db.statements import Statements
 from ains.domain.chains import (
     Chain,
     ChainCancelled,

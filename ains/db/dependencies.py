@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from ains.db.pool import Statements
 from ains.db.sql import load
+from ains.db.statements import Statements
 from ains.domain.dependencies import Dependencies, Dependents
 from ains.domain.states import TaskStatus
 from ains.errors import NotFound

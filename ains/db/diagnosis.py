@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ains.db.sql import load
 
 if TYPE_CHECKING:
-    from ains.db.pool import Statements
+    from ains.db.statements import Statements
 
 __all__ = ["Backlog", "LabelInWait", "OldTransaction", "Server"]
 

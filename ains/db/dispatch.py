@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import NamedTuple
 
-from ains.db.pool import Statements
 from ains.db.sql import load
+from ains.db.statements import Statements
 from ains.domain.task_views import SelectedAgent
 from ains.domain.tasks import RoutingStrategy
 

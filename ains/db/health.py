@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from ains.db.sql import load
 
 if TYPE_CHECKING:
-    from ains.db.pool import Statements
+    from ains.db.statements import Statements
     from ains.domain.service import AgentCounts, Overview
 
 __all__ = ["overview"]

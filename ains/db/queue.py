@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ains.db.pool import Statements
 from ains.db.sql import load
+from ains.db.statements import Statements
 from ains.domain.task_views import QueueDepth, QueueHealth, Workload
 
 _Q = load("queue")

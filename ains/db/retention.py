@@ -15,7 +15,8 @@ from ains.errors import RetryLater
 if TYPE_CHECKING:
     import asyncpg
 
-    from ains.db.pool import Database, Statements
+    from ains.db.pool import Database
+    from ains.db.statements import Statements
     from ains.domain.retention import Ages, Kind
 
 __all__ = ["Batch", "count", "drop_partitions", "lacks_tomorrow", "make_partitions", "prune"]

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from ains.db.pool import Statements
 from ains.db.sql import load
+from ains.db.statements import Statements
 
 _Q = load("sweeps")
 

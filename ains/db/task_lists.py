@@ -7,8 +7,8 @@ from uuid import UUID
 
 from orjson import Fragment
 
-from ains.db.pool import Statements
 from ains.db.sql import Query, load
+from ains.db.statements import Statements
 from ains.domain.states import TaskStatus
 from ains.domain.task_lists import EXACT_TOTAL, Cursor, ListQuery, TaskItem, TaskPage
 

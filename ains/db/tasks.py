@@ -9,8 +9,8 @@ from uuid import UUID
 
 import asyncpg
 
-from ains.db.pool import Statements
 from ains.db.sql import Query, load
+from ains.db.statements import Statements
 from ains.domain.states import ENDED, TaskStatus
 from ains.domain.task_views import (
     PriorityChanged,

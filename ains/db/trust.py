@@ -18,7 +18,7 @@ from ains.domain.trust import (
 from ains.errors import NotFound
 
 if TYPE_CHECKING:
-    from ains.db.pool import Statements
+    from ains.db.statements import Statements
 
 __all__ = ["adjust", "history", "leaderboard", "standing"]
 

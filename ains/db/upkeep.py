@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ains.db.sql import load
 
 if TYPE_CHECKING:
-    from ains.db.pool import Database, Statements
+    from ains.db.pool import Database
+    from ains.db.statements import Statements
 
 __all__ = [
     "CHANNEL",

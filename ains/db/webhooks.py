@@ -8,8 +8,8 @@ from uuid import UUID
 
 import asyncpg
 
-from ains.db.pool import Statements
 from ains.db.sql import load
+from ains.db.statements import Statements
 from ains.domain.webhooks import Deactivated, Delivery, DeliveryList, NewWebhook, Outcome, Webhook
 from ains.errors import Forbidden, NotFound, quote
 

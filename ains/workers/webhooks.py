@@ -20,7 +20,7 @@ from aiohttp.abc import AbstractResolver
 
 from ains import __version__
 from ains.db import webhooks
-from ains.db.pool import Statements
+from ains.db.statements import Statements
 from ains.db.webhooks import Attempt, Claimed
 from ains.domain.addresses import Network, is_allowed
 from ains.domain.webhooks import Outcome, asked_wait, retry_after, signed_headers

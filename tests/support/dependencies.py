@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from ains.db import tasks
-from ains.db.pool import Statements
+from ains.db.statements import Statements
 from ains.domain.ids import uuid7
 from ains.domain.tasks import SubmitTask
 

@@ -9,7 +9,8 @@ import pytest
 
 from ains.db import dispatch
 from ains.db.dispatch import Assigned
-from ains.db.pool import Database, Statements
+from ains.db.pool import Database
+from ains.db.statements import Statements
 from ains.workers.dispatcher import Dispatcher
 from tests.support.rows import add_agent, add_task, status
 
