@@ -18,8 +18,9 @@ from collectors.catalog_texts import EXAMPLES, LABELS, MEANINGS
 from collectors.chains import ChainCollector
 from collectors.database import DatabaseUseCollector, PoolState, QueryStats
 from collectors.http import HttpCollector, HttpMetrics
+from collectors.notation import format_number
 from collectors.queue import QueueCollector
-from collectors.rowmetric import RowMetric, format_number
+from collectors.rowmetric import RowMetric
 from collectors.tasks import TaskCollector
 from collectors.webhooks import WebhookCollector
 

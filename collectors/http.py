@@ -25,7 +25,8 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from collectors.base import Family, Row
-from collectors.rowmetric import Memory, RowMetric
+from collectors.notation import Memory
+from collectors.rowmetric import RowMetric
 
 __all__ = ["BUCKETS", "HttpCollector", "HttpMetrics"]
 

@@ -10,117 +10,34 @@ and byte for byte equal to it; a property test holds the two against each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import cache
 from itertools import accumulate, chain
-from math import isnan
 from operator import itemgetter
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 from prometheus_client import Metric
 from prometheus_client.samples import Exemplar as ExemplarSample
 from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
 
-from collectors.base import HISTOGRAM_PARTS, Exemplar, Family, Histogram, Row, Scalar
+from collectors.base import HISTOGRAM_PARTS, Family, Histogram, Row, Scalar
+from collectors.notation import (
+    EXEMPLAR_LABEL,
+    MARK,
+    Memory,
+    WrittenPortions,
+    WrittenSeries,
+    format_number,
+    header_of,
+    les_of,
+    text_of,
+)
 
-__all__ = ["Memory", "RowMetric", "format_number"]
-
-_EXEMPLAR_LABEL: Final = "task_id"
-
-_PLAIN_INTEGERS: Final = 1_000_000  # from here on Go, and prometheus_client, write an exponent
+__all__ = ["RowMetric"]
 
 _SERIES: Final = 15  # of histograms, at a time
 
-_Written = dict[tuple[str, ...], tuple[Histogram, str]]
-"""Whole series as they were last written, and what from, by their label values."""
-_WrittenPortions = dict[int, tuple[Sequence[Scalar], str]]
-"""Portions of series as they were last written, and what from, by their number."""
 _NOTHING: Final = None, ""
 _VALUE: Final = itemgetter(1)
 _CREATED: Final = itemgetter(2)
-
-# Can't be in an escaped label value, where a line never ends.
-_MARK: Final = "\n"
-
-K = TypeVar("K")
-
-
-def format_number(value: float) -> str:
-    """A number as prometheus_client writes it."""
-    if type(value) is int and 0 <= value < _PLAIN_INTEGERS:
-        return f"{value}.0"
-    return str(floatToGoString(value))  # type: ignore[no-untyped-call]  # not annotated there
-
-
-def _text(value: object) -> str:
-    """A label value, whatever it is: NULL, which a DBA's view may have, is the empty one."""
-    return "" if value is None else str(value)
-
-
-def _is_plain(values: tuple[str, ...]) -> bool:
-    """Whether label values are written as they are, like nearly all."""
-    try:
-        text = "".join(values)
-    except TypeError:  # not all are text
-        return False
-    return not ("\\" in text or '"' in text or "\n" in text)
-
-
-def _escaped(value: object) -> str:
-    text = _text(value)
-    if "\\" in text or '"' in text or "\n" in text:
-        text = text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-    return text
-
-
-class Numbers(dict[float, str]):
-    """Numbers as they are written, remembered."""
-
-    def __missing__(self, value: float) -> str:
-        text = format_number(value)
-        if value and not isnan(value):  # -0.0 equals 0 but looks different; NaN is never found
-            self[value] = text
-        return text
-
-
-class Texts(dict[K, str]):
-    """How things are written, remembered."""
-
-    def __init__(self, write: Callable[[K], str]) -> None:
-        """Write with ``write``."""
-        self._write = write
-
-    def __missing__(self, key: K) -> str:
-        text = self[key] = self._write(key)
-        return text
-
-
-class Memory:
-    """How what seldom changes in a family is written, so that no scrape works it out again.
-
-    A series keeps its labels and the time of its first fact for as long as there is one. Lines are
-    kept for each format that was asked for: some 50 MB for 100,000 series in both.
-    """
-
-    def __init__(self, family: Family) -> None:
-        """Nothing has been written yet."""
-        self.labels = Texts(_labels_of(family.labels))
-        # With a mark where le has its place among the others, in the order of their names.
-        self.with_le = Texts(_labels_of(family.labels, also="le"))
-        self.created = Numbers()
-        self.numbers = Numbers()
-        self.exemplars = Texts(_exemplar)
-        self.scalars: dict[bool, _WrittenPortions] = {}
-        """By whether ``_created`` is shown."""
-        self.histograms: dict[tuple[bool, bool], _Written] = {}
-        """By format, and whether ``_created`` is shown."""
-
-    def forget(self, samples: int) -> None:
-        """Start anew when most of what is remembered is not of the ``samples`` that there are."""
-        texts, numbers = (self.labels, self.with_le, self.exemplars), (self.created, self.numbers)
-        for remembered in (*texts, *numbers):
-            if len(remembered) > 2 * samples:
-                remembered.clear()
 
 
 class RowMetric(Metric):
@@ -191,12 +108,12 @@ class RowMetric(Metric):
 
     def _samples_of(self, row: Row) -> Iterator[Sample]:
         family = self.family
-        labels = dict(zip(family.labels, map(_text, row[0]), strict=True))
+        labels = dict(zip(family.labels, map(text_of, row[0]), strict=True))
         if family.kind == "histogram":
             _, counts, total, created, found = cast("Histogram", row)
-            exemplars = [e and ExemplarSample({_EXEMPLAR_LABEL: e[0]}, e[1], e[2]) for e in found]
+            exemplars = [e and ExemplarSample({EXEMPLAR_LABEL: e[0]}, e[1], e[2]) for e in found]
             exemplars = exemplars or [None] * len(counts)
-            les = _les(family)
+            les = les_of(family)
             for le, count, exemplar in zip(les, accumulate(counts), exemplars, strict=True):
                 name = f"{family.name}_bucket"
                 yield Sample(name, labels | {"le": le}, count, exemplar=exemplar)
@@ -215,12 +132,12 @@ class RowMetric(Metric):
         """
         histogram = self.family.kind == "histogram"
         lines = self._histogram_lines(openmetrics) if histogram else self._scalar_lines()
-        yield _header(self.family, openmetrics) + next(lines, "")
+        yield header_of(self.family, openmetrics) + next(lines, "")
         yield from lines
 
     def _scalar_lines(self) -> Iterator[str]:
         # What is shown in part is seldom asked for, and not remembered.
-        known: _WrittenPortions = {}
+        known: WrittenPortions = {}
         if self._names is None:
             known = self._memory.scalars.setdefault(self._created, known)
         write = self._scalar_writer()
@@ -259,9 +176,9 @@ class RowMetric(Metric):
         return write
 
     def _histogram_lines(self, openmetrics: bool) -> Iterator[str]:
-        memory, les = self._memory, _les(self.family)
+        memory, les = self._memory, les_of(self.family)
         # What is shown in part is seldom asked for, and not remembered.
-        known: _Written = {}
+        known: WrittenSeries = {}
         if self._names is None:
             known = memory.histograms.setdefault((openmetrics, self._created), known)
         write = self._histogram_writer(les, openmetrics)
@@ -297,7 +214,7 @@ class RowMetric(Metric):
             lines: list[str] = []
             labels, cumulated = memory.labels[of], list(accumulate(counts))
             if with_buckets:
-                before, after = memory.with_le[of].split(_MARK)
+                before, after = memory.with_le[of].split(MARK)
                 ends = [memory.exemplars[e] if e else "" for e in exemplars]
                 lines += [
                     f"{name}_bucket{before}{le}{after} {numbers[count]}{end}\n"
@@ -314,44 +231,3 @@ class RowMetric(Metric):
             return "".join(lines)
 
         return write
-
-
-@cache
-def _header(family: Family, openmetrics: bool) -> str:
-    """The HELP and TYPE lines."""
-    name, kind = family.name, str(family.kind)
-    text = family.help.replace("\\", r"\\").replace("\n", r"\n")
-    if openmetrics:
-        name, text = family.base_name, text.replace('"', r"\"")
-    elif kind == "info":
-        kind = "gauge"
-    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
-
-
-@cache
-def _les(family: Family) -> tuple[str, ...]:
-    return (*map(format_number, map(float, family.bounds)), "+Inf")
-
-
-@cache
-def _labels_of(names: tuple[str, ...], also: str | None = None) -> Callable[[tuple[str, ...]], str]:
-    """What writes label values as ``{…}``, in the order of the labels' names.
-
-    The value of the label ``also`` is `_MARK`.
-    """
-    parts = [(name, '="%s"') for name in names] + ([(also, f'="{_MARK}"')] if also else [])
-    template = ",".join(map("".join, sorted(parts)))
-    template = f"{{{template}}}" if template else ""
-    places = sorted(range(len(names)), key=names.__getitem__)
-    as_they_are = places == list(range(len(names)))
-
-    def write(values: tuple[str, ...]) -> str:
-        ordered = values if as_they_are else tuple([values[place] for place in places])
-        return template % (ordered if _is_plain(ordered) else tuple(map(_escaped, ordered)))
-
-    return write
-
-
-def _exemplar(exemplar: Exemplar) -> str:
-    value, seconds, at = exemplar
-    return f' # {{{_EXEMPLAR_LABEL}="{_escaped(value)}"}} {format_number(seconds)} {at}'

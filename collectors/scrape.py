@@ -24,9 +24,10 @@ from collectors.base import Built, DatabaseCollector, Family, has_any
 from collectors.connection import LOST, Connect, Connections, Unavailable, begin, time_limits
 from collectors.exporter import Outcome
 from collectors.ledger import Ledger, LedgerState
+from collectors.notation import Memory
 from collectors.reader import Pauses, Reader
 from collectors.replication import CONFLICTS
-from collectors.rowmetric import Memory, RowMetric
+from collectors.rowmetric import RowMetric
 
 __all__ = ["Outcome", "Scraper", "Snapshot"]
 

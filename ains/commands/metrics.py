@@ -10,7 +10,8 @@ from ains import logs
 from ains.commands.database import database
 from ains.metrics import database_scraper, info
 from ains.settings import Settings
-from collectors.exposition import OPENMETRICS, TEXT, all_metrics, render, select
+from collectors.exposition import all_metrics, render, select
+from collectors.negotiation import OPENMETRICS, TEXT
 
 __all__ = ["run"]
 

@@ -21,7 +21,8 @@ from prometheus_client.registry import Collector
 
 from ains.metrics import database_scraper
 from ains.settings import Settings
-from collectors.exposition import OPENMETRICS, TEXT, Format, all_metrics, exposition
+from collectors.exposition import all_metrics, exposition
+from collectors.negotiation import OPENMETRICS, TEXT, Format
 from collectors.rowmetric import RowMetric
 from collectors.scrape import Scraper
 

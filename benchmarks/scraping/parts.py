@@ -16,7 +16,8 @@ import uvloop
 
 from ains.metrics import database_scraper
 from ains.settings import Settings
-from collectors.exposition import TEXT, all_metrics, render
+from collectors.exposition import all_metrics, render
+from collectors.negotiation import TEXT
 
 _SCRAPES = 200
 _WARMUP = 20

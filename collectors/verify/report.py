@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
 from collectors.base import Family
-from collectors.rowmetric import format_number
+from collectors.notation import format_number
 
 __all__ = [
     "CHECKS",

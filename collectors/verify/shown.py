@@ -8,7 +8,7 @@ from math import isclose
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from collectors.base import Built, DatabaseCollector, Family, Histogram, Scalar
-from collectors.rowmetric import format_number
+from collectors.notation import format_number
 from collectors.verify.definition import FAMILIES
 from collectors.verify.report import Difference, Key, Sum
 

@@ -5,7 +5,8 @@ from uuid import UUID
 import asyncpg
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 
-from collectors.exposition import OPENMETRICS, TEXT, all_metrics, render
+from collectors.exposition import all_metrics, render
+from collectors.negotiation import OPENMETRICS, TEXT
 from collectors.scrape import Scraper
 from tests.support.rows import add_agent, add_task
 

@@ -15,16 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from collectors.base import Family, Kind, Row
-from collectors.exposition import (
-    OPENMETRICS,
-    TEXT,
-    accepts_gzip,
-    negotiate,
-    render,
-    select,
-    time_limit,
-)
-from collectors.rowmetric import Memory, RowMetric, format_number
+from collectors.exposition import render, select
+from collectors.negotiation import OPENMETRICS, TEXT, accepts_gzip, negotiate, time_limit
+from collectors.notation import Memory, format_number
+from collectors.rowmetric import RowMetric
 
 KINDS: Final[tuple[Kind, ...]] = ("counter", "gauge", "histogram")
 

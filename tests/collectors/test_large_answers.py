@@ -11,7 +11,8 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from collectors.base import Family, Row
-from collectors.exposition import TEXT, exposition, render
+from collectors.exposition import exposition, render
+from collectors.negotiation import TEXT
 from collectors.rowmetric import RowMetric
 from collectors.scrape import Scraper
 from tests.support.scraping import client_of

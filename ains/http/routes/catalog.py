@@ -14,7 +14,8 @@ from ains.http.catalog import catalog_page
 from ains.http.handler import Routes
 from ains.http.render import JSON, json_response
 from collectors.catalog import catalog
-from collectors.exposition import TEXT, all_metrics
+from collectors.exposition import all_metrics
+from collectors.negotiation import TEXT
 from collectors.reader import Pauses
 from collectors.rowmetric import RowMetric
 from collectors.scrape import Scraper
