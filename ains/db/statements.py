@@ -17,7 +17,7 @@ Observe = Callable[[str, str, float], None]
 
 
 class Statements(ABC):
-    """What statements can be run on: a :class:`Database`, or one :class:`Transaction` of it."""
+    """What statements can be run on: :class:`ains.db.pool.Database`, or a :class:`Transaction`."""
 
     @abstractmethod
     async def _run(self, method: str, query: Query, args: tuple[Any, ...]) -> Any: ...
@@ -44,7 +44,7 @@ class Statements(ABC):
 
 
 class Transaction(Statements):
-    """Statements inside one transaction; see :meth:`Database.transaction`."""
+    """Statements inside one transaction; see :meth:`ains.db.pool.Database.transaction`."""
 
     def __init__(self, connection: asyncpg.Connection, observe: Observe) -> None:
         """Statements on ``connection``, reported to ``observe``."""

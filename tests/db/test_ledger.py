@@ -273,6 +273,9 @@ async def test_key_of_a_task_cannot_change(db: asyncpg.Connection) -> None:
         with pytest.raises(asyncpg.RestrictViolationError, match="cannot be changed"):
             await db.execute(f"UPDATE tasks SET {change}")
     await db.execute("UPDATE tasks SET task_type = task_type, client_id = client_id")
+    await db.execute("INSERT INTO task_dependencies SELECT task_id, gen_random_uuid() FROM tasks")
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):  # whoever refuses it first
+        await db.execute("UPDATE tasks SET task_id = gen_random_uuid()")
 
 
 async def test_no_trigger_has_tasks_locked_before_they_change(db: asyncpg.Connection) -> None:

@@ -28,13 +28,6 @@ MONTH = Ages(chains=30, tasks=30, deliveries=30)
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    made = Database(database_url)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
 async def scraper(database_url: str) -> AsyncIterator[Scraper]:
     made = Scraper(
         pool_maker(database_url),
@@ -44,9 +37,9 @@ async def scraper(database_url: str) -> AsyncIterator[Scraper]:
     await made.close()
 
 
-async def prune(database: Database, ages: Ages = MONTH, **options: Any) -> Counter[str]:
+async def prune(pool: Database, ages: Ages = MONTH, **options: Any) -> Counter[str]:
     deleted: Counter[str] = Counter()
-    async for batch in retention.prune(database, ages, datetime.now(UTC), **options):
+    async for batch in retention.prune(pool, ages, datetime.now(UTC), **options):
         deleted[batch.kind] += batch.deleted
     return deleted
 
@@ -114,9 +107,7 @@ async def deliveries(db: asyncpg.Connection, number: int, days: float, status: s
     )
 
 
-async def test_no_metric_changes(
-    database: Database, db: asyncpg.Connection, scraper: Scraper
-) -> None:
+async def test_no_metric_changes(pool: Database, db: asyncpg.Connection, scraper: Scraper) -> None:
     await ended_tasks(db, 2500, 40 * DAYS)
     await ended_tasks(db, 60, 10 * DAYS)
     await deliveries(db, 30, 40, "success")
@@ -127,7 +118,7 @@ async def test_no_metric_changes(
     await grow_old(db, 40 * DAYS)
     await fold(db)
     before = await scrape(scraper)
-    done = await prune(database, Ages(chains=30, tasks=30, deliveries=30, facts=30))
+    done = await prune(pool, Ages(chains=30, tasks=30, deliveries=30, facts=30))
     assert {"chains": 1, "tasks": 2502, "deliveries": 30}.items() <= done.items()
     assert done["facts"] > 5000
     after = await scrape(scraper)
@@ -141,38 +132,36 @@ async def test_no_metric_changes(
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "CANCELLED"])
-async def test_age_counts_from_the_end(
-    database: Database, db: asyncpg.Connection, status: str
-) -> None:
+async def test_age_counts_from_the_end(pool: Database, db: asyncpg.Connection, status: str) -> None:
     await old_task(db, 31, status=status)
     kept = await old_task(db, 29, status=status, created_at=datetime.now(UTC) - 90 * DAYS)
-    assert await prune(database) == {"tasks": 1}
+    assert await prune(pool) == {"tasks": 1}
     assert await db.fetchval("SELECT task_id FROM tasks") == kept
 
 
-async def test_task_that_somebody_ended_by_hand(database: Database, db: asyncpg.Connection) -> None:
+async def test_task_that_somebody_ended_by_hand(pool: Database, db: asyncpg.Connection) -> None:
     past = datetime.now(UTC) - 40 * DAYS
     await old_task(db, 31, status="FAILED", completed_at=None, updated_at=past)
     await old_task(db, 31, status="FAILED", completed_at=None)
-    assert await prune(database) == {"tasks": 1}
+    assert await prune(pool) == {"tasks": 1}
 
 
-async def test_live_tasks_stay_however_old(database: Database, db: asyncpg.Connection) -> None:
+async def test_live_tasks_stay_however_old(pool: Database, db: asyncpg.Connection) -> None:
     for status in ("PENDING", "ASSIGNED", "ACTIVE"):
         await old_task(db, 300, status=status, updated_at=datetime.now(UTC) - 300 * DAYS)
-    assert await prune(database) == {}
+    assert await prune(pool) == {}
 
 
-async def test_zero_days_keep_for_ever(database: Database, db: asyncpg.Connection) -> None:
+async def test_zero_days_keep_for_ever(pool: Database, db: asyncpg.Connection) -> None:
     await old_task(db, 300)
     await chain(db, 300)
     await fold(db)
-    assert await prune(database, Ages()) == {}
-    assert await prune(database, Ages(facts=30)) == {}
+    assert await prune(pool, Ages()) == {}
+    assert await prune(pool, Ages(facts=30)) == {}
 
 
 async def test_a_dependency_stays_as_long_as_its_dependents(
-    database: Database, db: asyncpg.Connection
+    pool: Database, db: asyncpg.Connection
 ) -> None:
     """However remotely they depend: c, which ended of late, on old b, and b on old a."""
     a, b, c = await old_task(db, 50), await old_task(db, 40), await old_task(db, 10)
@@ -180,26 +169,24 @@ async def test_a_dependency_stays_as_long_as_its_dependents(
     other = await old_task(db, 50)
     for task, on in ((c, b), (b, a), (waiting, done), (other, done)):
         await depend(db, task, on)
-    assert await prune(database) == {"tasks": 1}
+    assert await prune(pool) == {"tasks": 1}
     kept = {row["task_id"] for row in await db.fetch("SELECT task_id FROM tasks")}
     assert kept == {a, b, c, waiting, done}
     assert await count(db, "task_dependencies") == 3
 
 
-async def test_a_whole_graph_goes_at_once(database: Database, db: asyncpg.Connection) -> None:
+async def test_a_whole_graph_goes_at_once(pool: Database, db: asyncpg.Connection) -> None:
     tasks = [await old_task(db, 60 - n / 10) for n in range(40)]
     for task, on in zip(tasks[1:], tasks, strict=False):
         await depend(db, task, on)
-    assert await prune(database) == {"tasks": 40}
+    assert await prune(pool) == {"tasks": 40}
     assert await count(db, "task_dependencies") == 0
 
 
-async def test_a_task_stays_as_long_as_its_chain(
-    database: Database, db: asyncpg.Connection
-) -> None:
+async def test_a_task_stays_as_long_as_its_chain(pool: Database, db: asyncpg.Connection) -> None:
     live, old = await chain(db, None), await chain(db, 40)
-    assert await prune(database, Ages(tasks=30)) == {}
-    assert await prune(database, MONTH) == {"chains": 1, "tasks": 2}
+    assert await prune(pool, Ages(tasks=30)) == {}
+    assert await prune(pool, MONTH) == {"chains": 1, "tasks": 2}
     steps = await db.fetch("SELECT chain_id, task_id FROM chain_steps WHERE task_id IS NOT NULL")
     assert {step["chain_id"] for step in steps} == {live}
     assert await db.fetchval("SELECT count(*) FROM task_chains WHERE chain_id = $1", old) == 0
@@ -208,9 +195,7 @@ async def test_a_task_stays_as_long_as_its_chain(
     }
 
 
-async def test_deliveries_go_with_their_attempts(
-    database: Database, db: asyncpg.Connection
-) -> None:
+async def test_deliveries_go_with_their_attempts(pool: Database, db: asyncpg.Connection) -> None:
     await deliveries(db, 1100, 40, "success")
     await db.execute("UPDATE webhook_deliveries SET status = 'failed' WHERE sequence % 2 = 0")
     await db.execute("UPDATE webhook_deliveries SET status = 'pending' WHERE sequence % 100 = 0")
@@ -219,34 +204,34 @@ async def test_deliveries_go_with_their_attempts(
         "INSERT INTO webhook_attempts (delivery_id, attempted_at, duration_us, outcome) "
         "SELECT delivery_id, now(), 5, 'timeout' FROM webhook_deliveries WHERE sequence % 100 = 1"
     )
-    assert await prune(database) == {"deliveries": 1100 - 11 - 11}
+    assert await prune(pool) == {"deliveries": 1100 - 11 - 11}
     assert await count(db, "webhook_attempts") == 11 + 22
 
 
 async def test_what_somebody_has_locked_stays(
-    database: Database, database_url: str, db: asyncpg.Connection
+    pool: Database, database_url: str, db: asyncpg.Connection
 ) -> None:
     task = await old_task(db, 40)
     await old_task(db, 40)
     other = await asyncpg.connect(database_url)
     async with other.transaction():
         await other.execute("SELECT FROM tasks WHERE task_id = $1 FOR UPDATE", task)
-        assert await prune(database) == {"tasks": 1}
-    assert await prune(database) == {"tasks": 1}
+        assert await prune(pool) == {"tasks": 1}
+    assert await prune(pool) == {"tasks": 1}
     await other.close()
 
 
-async def test_several_at_once(database: Database, db: asyncpg.Connection) -> None:
+async def test_several_at_once(pool: Database, db: asyncpg.Connection) -> None:
     await ended_tasks(db, 3500, 40 * DAYS)
     await fold(db)
     everything = Ages(chains=30, tasks=30, deliveries=30, facts=30)
-    done = sum(await asyncio.gather(*(prune(database, everything) for _ in range(3))), Counter())
+    done = sum(await asyncio.gather(*(prune(pool, everything) for _ in range(3))), Counter())
     assert (done["tasks"], done["facts"]) == (3500, 7000)
     assert await unbalanced(db) == []
 
 
 async def test_one_that_gives_way_leaves_it_to_another(
-    database: Database, database_url: str, db: asyncpg.Connection
+    pool: Database, database_url: str, db: asyncpg.Connection
 ) -> None:
     await old_task(db, 40)
     other = await asyncpg.connect(database_url)
@@ -254,12 +239,12 @@ async def test_one_that_gives_way_leaves_it_to_another(
         assert await other.fetchval(
             "SELECT pg_try_advisory_xact_lock(hashtextextended('ains.retention', 0))"
         )
-        assert await prune(database, give_way=True) == {}
-    assert await prune(database, give_way=True) == {"tasks": 1}
+        assert await prune(pool, give_way=True) == {}
+    assert await prune(pool, give_way=True) == {"tasks": 1}
     await other.close()
 
 
-async def test_count_says_what_would_be_deleted(database: Database, db: asyncpg.Connection) -> None:
+async def test_count_says_what_would_be_deleted(pool: Database, db: asyncpg.Connection) -> None:
     await ended_tasks(db, 25, 40 * DAYS)
     await old_task(db, 5)
     await chain(db, 40)
@@ -271,7 +256,7 @@ async def test_count_says_what_would_be_deleted(database: Database, db: asyncpg.
     everything = Ages(chains=30, tasks=30, deliveries=30, facts=30)
     done: Counter[str] = Counter()
     for ages in (Ages(), Ages(tasks=30), Ages(chains=30, tasks=30), everything):
-        expected = await retention.count(database, ages, datetime.now(UTC))
-        done = await prune(database, ages)
+        expected = await retention.count(pool, ages, datetime.now(UTC))
+        done = await prune(pool, ages)
         assert {kind: done[kind] for kind in expected} == expected
     assert (done["deliveries"], done["facts"]) == (5, 50)

@@ -82,8 +82,8 @@ COMMENT ON COLUMN public.tasks.deadline_at IS 'When the current attempt times ou
 COMMENT ON COLUMN public.tasks.completed_at IS 'When it ended, however it ended.';
 COMMENT ON COLUMN public.tasks.expires_at IS 'If it is still PENDING then, it fails with expired.';
 
--- The ledger tells a change from a new task by the key, and has counted it under its type and client. AFTER, since a
--- table with a trigger BEFORE UPDATE has each row locked first, whichever columns change, and that logged.
+-- The ledger, chains and dependents know a task by its key, and the ledger has counted it under its type and client.
+-- AFTER, since a table with a trigger BEFORE UPDATE has each row locked first, whichever columns change, and that logged.
 CREATE FUNCTION public.tasks_refuse_new_key() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
