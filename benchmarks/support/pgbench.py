@@ -16,7 +16,7 @@ from ains.db.embedded.binaries import find_binaries
 
 __all__ = ["Load", "Run", "pgbench"]
 
-_TURN_SECONDS: Final = 0.05
+_TURN_SECONDS: Final = 0.2
 _PAUSE_SECONDS: Final = 0.01  # for the statements that are under way when a turn ends
 _START_SECONDS: Final = 30.0
 
@@ -37,6 +37,12 @@ class Run:
     cpu: float = 0.0
     transactions: int = 0
 
+    def add(self, other: "Run") -> None:
+        """Count what ``other`` did as well."""
+        self.seconds += other.seconds
+        self.cpu += other.cpu
+        self.transactions += other.transactions
+
 
 async def pgbench(
     loads: Mapping[str, Load],
@@ -48,9 +54,11 @@ async def pgbench(
 ) -> dict[str, Run]:
     """Run each load over and over, as prepared statements, on ``clients`` connections of its own.
 
-    They take turns of 50 ms, in a new order each time, until each has had ``seconds``: whatever
-    else happens on the machine happens to all of them. ``cpu`` tells the processor time of the
-    server so far, ``count`` how often the script has been run in the database at this address.
+    They take turns of 200 ms, in a new order each time, until each has had ``seconds``: whatever
+    else happens on the machine happens to all of them. What is under way when a turn ends has 10 ms
+    to come to an end, so each gets up to ``clients`` statements a turn for nothing. ``cpu`` tells
+    the processor time of the server so far, ``count`` how often the script has been run in the
+    database at this address.
 
     Raises:
         RuntimeError: with pgbench's own words, also when a transaction failed.
@@ -91,11 +99,15 @@ async def _paused(
     before = await count(load.url)
     process = await asyncio.create_subprocess_exec(
         find_binaries().program("pgbench"),
-        *("--no-vacuum", "--protocol=prepared", f"--file={load.script}"),
+        # Else deadlocks and serialisation failures are told at the end alone.
+        *("--no-vacuum", "--verbose-errors", "--protocol=prepared", f"--file={load.script}"),
         *(f"--client={clients}", f"--jobs={min(clients, 2)}", "--time=86400"),
         env=os.environ | _environment(load.url),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        # Ctrl-C and Ctrl-Z are not for it; and should this process be killed, the kernel ends a
+        # stopped group that nobody can continue.
+        process_group=0,
     )
     assert process.stderr is not None
     errors = asyncio.create_task(process.stderr.read())

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import random
 import resource
 import tempfile
 from contextlib import AsyncExitStack
@@ -12,7 +13,7 @@ from statistics import median
 from time import perf_counter
 
 from benchmarks.support.database import Cluster, fold, running_cluster
-from benchmarks.support.pgbench import Load, pgbench
+from benchmarks.support.pgbench import Load, Run, pgbench
 from benchmarks.support.processes import cpu_seconds, others_seconds
 from benchmarks.support.results import conditions, save, table
 from benchmarks.write_path.workload import (
@@ -22,39 +23,50 @@ from benchmarks.write_path.workload import (
     VARIANTS,
     WITHOUT_FACTS,
     count,
+    leave,
     prepare,
     reset,
     script_of,
 )
 
 _LEGEND = f"""\
-pgbench, {{clients}} clients, prepared statements; the variants take turns of 50 ms, in {{rounds}}
-rounds of {{seconds:g}} s for each; medians, and medians of the ratios within a round. The
-*service's* lifecycle is what it sends for POST /ains/tasks, which routes the task at once, and for
-an agent's reports of ACTIVE and COMPLETED; the other one is four of the simplest statements that
-do: INSERT, ASSIGNED, ACTIVE, COMPLETED. *Facts by the client*: no triggers, but each statement
-writes its fact as well, which is what any record of facts costs, and every other writer would
-forget. *The ledger* is its triggers without what follows from a fact. *Everything* is what users
-have, with trust ({AGENTS} agents), webhooks (of 10 of {CLIENTS} clients), dependents and chains
-(looked for, none there); *all but the facts* is that without the ledgers' rows. *For the facts*:
-the rate, compared with what does the same and writes none. CPU is processor time of the whole of
-PostgreSQL; folding is the worker's and not part of it."""
+pgbench, {{clients}} clients, prepared statements, each a transaction of its own. The variants take
+turns of 200 ms, in {{rounds}} rounds of {{seconds:g}} s for each; sums of all rounds. The
+*service's* lifecycle is the statements for POST /ains/tasks, which routes the task at once, and for
+an agent's reports of ACTIVE and COMPLETED (under load `ains serve` sends several of each together,
+which share a commit); the other one is four of the simplest statements that do: INSERT, ASSIGNED,
+ACTIVE, COMPLETED. *Facts by the client*: no triggers, but each statement writes its fact as well,
+which is what any record of facts costs, and every other writer would forget. *The ledger* is its
+triggers without what follows from a fact. *Everything* is what users have, with trust ({AGENTS}
+agents), webhooks (of 10 of {CLIENTS} clients), dependents and chains (looked for, none there); *all
+but the facts* is that without the ledgers' rows, and *for the facts* tells the two apart. CPU is
+processor time of the whole of PostgreSQL; folding is the worker's, later, and not part of it."""
 
 
 @dataclass
 class _Found:
-    """One variant of one script, one item for each round."""
+    """What was found of one variant of one script in all rounds."""
 
-    rates: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    folding: list[float] = field(default_factory=list)
+    run: Run = field(default_factory=Run)
+    facts: int = 0
+    folding: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Transactions a second."""
+        return self.run.transactions / self.run.seconds
+
+    @property
+    def cpu(self) -> float:
+        """Processor time of a transaction."""
+        return self.run.cpu / self.run.transactions
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/ledger", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often all is measured (5)")
     parser.add_argument("--seconds", type=float, default=6, help="each variant's share of it (6)")
-    parser.add_argument("--clients", type=int, default=8, help="connections at once (8)")
+    parser.add_argument("--clients", type=int, default=8, help="connections to each database (8)")
     parser.add_argument("--only", default="", help="only the script of this name (INSERT)")
     parser.add_argument("--save", action="store_true", help="put the table into RESULTS.md")
     parser.add_argument(
@@ -86,37 +98,41 @@ async def _measure(
         count=count,
     )
     share = (_others(cluster) - others) / (perf_counter() - start) / (os.cpu_count() or 1)
-    for variant, run in runs.items():
-        found = into[variant]
-        found.rates.append(run.transactions / run.seconds)
-        found.cpu.append(1e6 * run.cpu / run.transactions)
+    for variant in random.sample([*runs], len(runs)):
+        found, url = into[variant], loads[variant].url
+        found.run.add(runs[variant])
+        await leave(url)
         cpu = cpu_seconds(cluster.pid)
-        if await fold(loads[variant].url):
-            found.folding.append(1e6 * (cpu_seconds(cluster.pid) - cpu) / run.transactions)
-        await reset(loads[variant].url)
+        found.facts += await fold(url)
+        found.folding += cpu_seconds(cluster.pid) - cpu
+        await reset(url)
     return share
 
 
-def _change(values: list[float], base: list[float]) -> float:
-    """Median change in percent from round to round."""
-    return 100 * (median(a / b for a, b in zip(values, base, strict=True)) - 1)
+def _change(value: float, base: float) -> str:
+    return f"{100 * (value / base - 1):+.1f} %"
 
 
 def _rows(found: dict[str, dict[str, _Found]]) -> list[list[str]]:
-    rows = [["", "per second", "rate", "for the facts", "CPU µs each", "CPU", "folding µs"]]
+    rows = [["", "per second", "rate", "CPU µs each", "CPU", "for the facts", "folding µs"]]
     for name, variants in found.items():
         first, base = next(iter(variants.items()))
         for variant, this in variants.items():
-            rows.append([f"{name}, {variant}", f"{median(this.rates):,.0f}", *[""] * 5])
+            without = variants[WITHOUT_FACTS[variant]] if variant in WITHOUT_FACTS else None
+            row = [f"{name}, {variant}", f"{this.rate:,.0f}", *[""] * 5]
             if variant != first:
-                rows[-1][2] = f"{_change(this.rates, base.rates):+.1f} %"
-                rows[-1][5] = f"{_change(this.cpu, base.cpu):+.0f} %"
-            if variant in WITHOUT_FACTS:
-                without = variants[WITHOUT_FACTS[variant]]
-                rows[-1][3] = f"{_change(this.rates, without.rates):+.1f} %"
-            rows[-1][4] = f"{median(this.cpu):,.0f}"
-            if this.folding:
-                rows[-1][6] = f"{median(this.folding):,.0f}"
+                row[2] = _change(this.rate, base.rate)
+            if without is not None:
+                row[5] = _change(this.rate, without.rate)
+            if base.cpu:  # else the server is not on this machine
+                row[3] = f"{1e6 * this.cpu:,.0f}"
+                if variant != first:
+                    row[4] = _change(this.cpu, base.cpu)
+                if without is not None:
+                    row[5] += f", CPU {_change(this.cpu, without.cpu)}"
+                if this.facts:
+                    row[6] = f"{1e6 * this.folding / this.run.transactions:,.0f}"
+            rows.append(row)
     return rows
 
 

@@ -1,5 +1,6 @@
 """What pgbench does, and the databases it does it in."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -16,6 +17,7 @@ __all__ = [
     "VARIANTS",
     "WITHOUT_FACTS",
     "count",
+    "leave",
     "prepare",
     "reset",
     "script_of",
@@ -125,6 +127,11 @@ _WEBHOOKS: Final = """
 """
 _CONSEQUENCES: Final = re.compile(r"^ *done := public\.task_consequences\([^;]*;\n", re.MULTILINE)
 _FACT_WRITTEN: Final = re.compile(r"\bINSERT INTO public\.task_events_open\b[^;]*;")
+_OTHERS: Final = """
+    SELECT EXISTS (SELECT FROM pg_stat_activity
+                    WHERE datname = current_database() AND backend_type = 'client backend'
+                      AND pid <> pg_backend_pid())
+"""
 _EMPTIED: Final = (
     "tasks, task_dependencies, task_events_open, task_events_closed, trust_records, "
     "webhook_deliveries, webhook_attempts, webhook_events_open, webhook_events_closed"
@@ -167,12 +174,8 @@ VARIANTS: Final[dict[str, Callable[[asyncpg.Connection], Awaitable[None]]]] = {
     "all but the facts": _all_but_the_facts,
     "everything": _everything,
 }
-WITHOUT_FACTS: Final = {
-    "facts by the client": "no triggers",
-    "the ledger": "no triggers",
-    "everything": "all but the facts",
-}
-"""What does the same without writing facts."""
+WITHOUT_FACTS: Final = {"everything": "all but the facts"}
+"""What does the same but for the facts."""
 
 
 def script_of(name: str, variant: str) -> str | None:
@@ -198,6 +201,19 @@ async def count(url: str) -> int:
     try:
         tasks: int = await connection.fetchval("SELECT count(*) FROM tasks")
         return tasks
+    finally:
+        await connection.close()
+
+
+async def leave(url: str, patience: float = 10.0) -> None:
+    """Wait until everybody else has left the database."""
+    connection = await asyncpg.connect(url)
+    others = True
+    try:
+        async with asyncio.timeout(patience):
+            while others:
+                await asyncio.sleep(0.02)
+                others = await connection.fetchval(_OTHERS)
     finally:
         await connection.close()
 
