@@ -16,7 +16,7 @@ from ains.db.embedded.binaries import find_binaries
 
 __all__ = ["Load", "Run", "pgbench"]
 
-_TURN_SECONDS: Final = 0.2
+_TURN_SECONDS: Final = 0.1
 _PAUSE_SECONDS: Final = 0.01  # for the statements that are under way when a turn ends
 _START_SECONDS: Final = 30.0
 
@@ -54,7 +54,7 @@ async def pgbench(
 ) -> dict[str, Run]:
     """Run each load over and over, as prepared statements, on ``clients`` connections of its own.
 
-    They take turns of 200 ms, in a new order each time, until each has had ``seconds``: whatever
+    They take turns of 100 ms, in a new order each time, until each has had ``seconds``: whatever
     else happens on the machine happens to all of them. What is under way when a turn ends has 10 ms
     to come to an end, so each gets up to ``clients`` statements a turn for nothing. ``cpu`` tells
     the processor time of the server so far, ``count`` how often the script has been run in the

@@ -31,7 +31,7 @@ from benchmarks.write_path.workload import (
 
 _LEGEND = f"""\
 pgbench, {{clients}} clients, prepared statements, each a transaction of its own. The variants take
-turns of 200 ms, in {{rounds}} rounds of {{seconds:g}} s for each; sums of all rounds. The
+turns of 100 ms, in {{rounds}} rounds of {{seconds:g}} s for each; sums of all rounds. The
 *service's* lifecycle is the statements for POST /ains/tasks, which routes the task at once, and for
 an agent's reports of ACTIVE and COMPLETED (under load `ains serve` sends several of each together,
 which share a commit); the other one is four of the simplest statements that do: INSERT, ASSIGNED,
