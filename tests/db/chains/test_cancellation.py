@@ -1,12 +1,14 @@
 """A chain that is cancelled takes its task along, whatever happens to that meanwhile."""
 
 import asyncio
+from uuid import UUID
 
 import asyncpg
 import pytest
 
 from ains.db import chains
 from ains.db.pool import Database
+from ains.domain.chains import ChainCancelled
 from ains.domain.ids import uuid7
 from ains.errors import BusinessRule, NotFound
 from tests.support.chains import ENDED, assert_whole, complete, move, story, submit, task_of
@@ -61,18 +63,24 @@ async def test_chain_without_a_live_task_can_be_cancelled(
     await assert_whole(db)
 
 
+async def cancelling_when_step_completes(
+    db: asyncpg.Connection, pool: Database, chain: UUID
+) -> asyncio.Task[ChainCancelled]:
+    """A cancellation that has waited for the first step's end to be committed, and now goes on."""
+    async with db.transaction():
+        await complete(db, chain, 0)
+        cancelling = asyncio.create_task(chains.cancel(pool, chain))
+        async with pool.acquire() as watcher:
+            await until_blocked(watcher)
+    return cancelling
+
+
 async def test_cancellation_waits_for_a_step_that_completes(
     db: asyncpg.Connection, pool: Database
 ) -> None:
     """The step's end is not committed yet: the next step's task is cancelled too."""
     chain = await submit(pool)
-    transaction = db.transaction()
-    await transaction.start()
-    await complete(db, chain, 0)
-    cancelling = asyncio.create_task(chains.cancel(pool, chain))
-    async with pool.acquire() as watcher:
-        await until_blocked(watcher)
-    await transaction.commit()
+    cancelling = await cancelling_when_step_completes(db, pool, chain)
     await cancelling
     assert await story(pool, chain) == ("CANCELLED", ["COMPLETED", "CANCELLED", "CANCELLED"])
     assert await db.fetchval("SELECT count(*) FROM tasks") == 2
@@ -83,13 +91,7 @@ async def test_cancellation_waits_for_the_last_step_that_completes(
     db: asyncpg.Connection, pool: Database
 ) -> None:
     chain = await submit(pool, 1)
-    transaction = db.transaction()
-    await transaction.start()
-    await complete(db, chain, 0)
-    cancelling = asyncio.create_task(chains.cancel(pool, chain))
-    async with pool.acquire() as watcher:
-        await until_blocked(watcher)
-    await transaction.commit()
+    cancelling = await cancelling_when_step_completes(db, pool, chain)
     with pytest.raises(BusinessRule, match="COMPLETED"):
         await cancelling
 
