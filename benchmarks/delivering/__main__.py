@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import median, quantiles
 from time import time
 
-import asyncpg
 import uvloop
 
 from ains.db.pool import Database
@@ -19,7 +18,7 @@ from ains.workers.runner import Worker, Workers
 from ains.workers.wakeup import Throttle, Wakeup
 from ains.workers.webhooks import DeliveryOptions, WebhookSender
 from benchmarks.delivering.receiver import Endpoints, endpoints
-from benchmarks.support.database import CLIENT, add_agents, running_cluster
+from benchmarks.support.database import CLIENT, add_agents, connected, running_cluster
 from benchmarks.support.results import conditions, save, table
 
 _DATABASE = "bench_webhooks"
@@ -90,34 +89,30 @@ async def _worker(url: str, to: Endpoints) -> AsyncIterator[Throttle]:
 
 
 async def _measure(arguments: argparse.Namespace, url: str, into: _Found, others: int) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        async with endpoints() as to:
-            healthy, *troubled = to.urls
-            await connection.execute("DELETE FROM webhooks")
-            for host, address in to.urls.items():
-                await connection.execute(_WEBHOOK, CLIENT, address, host)
-            for host in troubled[:others]:
-                await connection.execute(_DELIVERIES, host, arguments.burst)
-            await connection.execute("VACUUM ANALYZE webhook_deliveries, webhooks")
-            async with _worker(url, to) as wake:
-                await asyncio.sleep(1)  # the others are in trouble by now
-                started = time()
-                await connection.execute(_DELIVERIES, healthy, arguments.burst)
+    async with connected(url) as connection, endpoints() as to:
+        healthy, *troubled = to.urls
+        await connection.execute("DELETE FROM webhooks")
+        for host, address in to.urls.items():
+            await connection.execute(_WEBHOOK, CLIENT, address, host)
+        for host in troubled[:others]:
+            await connection.execute(_DELIVERIES, host, arguments.burst)
+        await connection.execute("VACUUM ANALYZE webhook_deliveries, webhooks")
+        async with _worker(url, to) as wake:
+            await asyncio.sleep(1)  # the others are in trouble by now
+            started = time()
+            await connection.execute(_DELIVERIES, healthy, arguments.burst)
+            wake()
+            await to.arrived(arguments.burst)
+            into.rate.append(arguments.burst / (to.last - started))
+            to.latencies.clear()
+            for _ in range(arguments.paced):
+                await connection.execute(_DELIVERIES, healthy, 1)
                 wake()
-                await to.arrived(arguments.burst)
-                into.rate.append(arguments.burst / (to.last - started))
-                to.latencies.clear()
-                for _ in range(arguments.paced):
-                    await connection.execute(_DELIVERIES, healthy, 1)
-                    wake()
-                    await asyncio.sleep(1 / arguments.rate)
-                await to.arrived(arguments.paced)
-                cuts = quantiles(to.latencies, n=100)
-                into.p50.append(1000 * cuts[49])
-                into.p99.append(1000 * cuts[98])
-    finally:
-        await connection.close()
+                await asyncio.sleep(1 / arguments.rate)
+            await to.arrived(arguments.paced)
+            cuts = quantiles(to.latencies, n=100)
+            into.p50.append(1000 * cuts[49])
+            into.p99.append(1000 * cuts[98])
 
 
 def _ratio(these: list[float], those: list[float]) -> str:

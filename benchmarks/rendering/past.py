@@ -2,9 +2,7 @@
 
 from typing import Final
 
-import asyncpg
-
-from benchmarks.support.database import CAPABILITY, add_agents
+from benchmarks.support.database import CAPABILITY, add_agents, connected
 
 __all__ = ["AGENTS", "FACTS", "add_facts", "fill"]
 
@@ -35,8 +33,7 @@ _TASKS: Final = """
 async def fill(url: str) -> None:
     """Add the agents and what they did, folded."""
     await add_agents(url, AGENTS)
-    connection = await asyncpg.connect(url, command_timeout=600)
-    try:
+    async with connected(url, command_timeout=600) as connection:
         laps = (("COMPLETED", AGENTS), ("COMPLETED", AGENTS), ("FAILED", AGENTS // 2))
         for lap, (status, agents) in enumerate(laps):
             for first in range(1, agents, _BATCH):
@@ -45,14 +42,9 @@ async def fill(url: str) -> None:
                 while await connection.fetchval("SELECT metrics.fold(50000)"):
                     pass
         await connection.execute("VACUUM ANALYZE")
-    finally:
-        await connection.close()
 
 
 async def add_facts(url: str) -> None:
     """Let some agents complete one more task each, and don't fold."""
-    connection = await asyncpg.connect(url, command_timeout=600)
-    try:
+    async with connected(url, command_timeout=600) as connection:
         await connection.execute(_TASKS, 1, FACTS, 0, CAPABILITY, "COMPLETED")
-    finally:
-        await connection.close()

@@ -12,7 +12,7 @@ from typing import Final
 
 import asyncpg
 
-from benchmarks.support.database import CLIENT, Cluster, add_agents
+from benchmarks.support.database import CLIENT, Cluster, add_agents, connected
 
 __all__ = ["AGENTS", "LIFECYCLES", "LIVE", "prepared"]
 
@@ -177,8 +177,7 @@ async def prepared(cluster: Cluster, tasks: int, *, waiting: int = 10) -> str:
         return cluster.database(name)
     started = perf_counter()
     url = await cluster.create(name)
-    connection = await asyncpg.connect(url, command_timeout=None)
-    try:
+    async with connected(url) as connection:
         await add_agents(url, AGENTS)
         await connection.execute("SET synchronous_commit = off; SET maintenance_work_mem = '1GB'")
         await connection.execute("SET work_mem = '256MB'; SET jit = off")
@@ -192,8 +191,6 @@ async def prepared(cluster: Cluster, tasks: int, *, waiting: int = 10) -> str:
         await connection.execute("VACUUM (FREEZE, ANALYZE)")
         await connection.execute(f"COMMENT ON DATABASE {name} IS '{mark}'")
         await connection.execute("CHECKPOINT")
-    finally:
-        await connection.close()
     print(f"{tasks:,} tasks made in {perf_counter() - started:.0f} s", flush=True)
     return url
 

@@ -23,6 +23,7 @@ __all__ = [
     "add_agents",
     "add_past",
     "clear",
+    "connected",
     "fold",
     "running_cluster",
 ]
@@ -89,11 +90,20 @@ class Cluster:
         await self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     async def _execute(self, statement: str) -> None:
-        connection = await asyncpg.connect(self.url)
-        try:
+        async with connected(self.url) as connection:
             await connection.execute(statement)
-        finally:
-            await connection.close()
+
+
+@asynccontextmanager
+async def connected(
+    url: str, *, command_timeout: float | None = None
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection until the block ends, whose statements may take ``command_timeout`` seconds."""
+    connection = await asyncpg.connect(url, command_timeout=command_timeout)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager
@@ -137,63 +147,48 @@ def _file_system(place: Path) -> str:
 
 
 async def _version(url: str) -> str:
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url) as connection:
         return "PostgreSQL {}, fsync {}, synchronous_commit {}".format(
             *[
                 await connection.fetchval(f"SHOW {name}")
                 for name in ("server_version", "fsync", "synchronous_commit")
             ]
         )
-    finally:
-        await connection.close()
 
 
 async def add_agents(url: str, number: int) -> None:
     """Add agents that are AVAILABLE and capable, and one that may be a client."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url) as connection:
         await connection.execute(_CLIENT, CLIENT)
         await connection.execute(_AGENTS, number)
         await connection.execute(_CAPABILITIES, CAPABILITY)
         await connection.execute("VACUUM ANALYZE")
-    finally:
-        await connection.close()
 
 
 async def add_past(url: str, tasks: int, agents: int) -> None:
     """Add COMPLETED tasks, in steps of 10,000, and everything that their completion entailed."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url) as connection:
         for first in range(0, tasks, 10_000):
             await connection.execute(_PAST, CAPABILITY, first, agents)
             while await connection.fetchval("SELECT metrics.fold(50000)"):
                 pass
         await connection.execute("VACUUM ANALYZE")
-    finally:
-        await connection.close()
 
 
 async def fold(url: str) -> int:
     """Fold all open facts; returns their number."""
-    connection = await asyncpg.connect(url, command_timeout=600)
-    try:
+    async with connected(url, command_timeout=600) as connection:
         moved = 0
         while found := await connection.fetchval("SELECT metrics.fold()"):
             moved += found
         return moved
-    finally:
-        await connection.close()
 
 
 async def clear(url: str) -> None:
     """Take away what a measurement has left behind, and the work that this makes."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url) as connection:
         await connection.execute(
             "DELETE FROM tasks WHERE status IN ('PENDING', 'ASSIGNED', 'ACTIVE')"
         )
         await fold(url)
         await connection.execute("VACUUM tasks, task_events_open, agents")
-    finally:
-        await connection.close()

@@ -23,10 +23,10 @@ from benchmarks.write_path.workload import (
     VARIANTS,
     WITHOUT_FACTS,
     count,
-    leave,
     prepare,
     reset,
     script_of,
+    until_alone,
 )
 
 _LEGEND = f"""\
@@ -101,7 +101,7 @@ async def _measure(
     for variant in random.sample([*runs], len(runs)):
         found, url = into[variant], loads[variant].url
         found.run.add(runs[variant])
-        await leave(url)
+        await until_alone(url)
         cpu = cpu_seconds(cluster.pid)
         found.facts += await fold(url)
         found.folding += cpu_seconds(cluster.pid) - cpu

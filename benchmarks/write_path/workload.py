@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from ains.db.sql import load
-from benchmarks.support.database import CAPABILITY, add_agents
+from benchmarks.support.database import CAPABILITY, add_agents, connected
 
 __all__ = [
     "AGENTS",
@@ -17,10 +17,10 @@ __all__ = [
     "VARIANTS",
     "WITHOUT_FACTS",
     "count",
-    "leave",
     "prepare",
     "reset",
     "script_of",
+    "until_alone",
 ]
 
 AGENTS: Final = 1000
@@ -186,46 +186,33 @@ def script_of(name: str, variant: str) -> str | None:
 async def prepare(url: str, variant: str) -> str:
     """Fill a fresh database; returns the function that makes its keys."""
     await add_agents(url, AGENTS)
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url) as connection:
         await VARIANTS[variant](connection)
         native = await connection.fetchval("SELECT to_regproc('uuidv7') IS NOT NULL")
         return "uuidv7" if native else "gen_random_uuid"
-    finally:
-        await connection.close()
 
 
 async def count(url: str) -> int:
     """How many tasks there are: each script makes one."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url) as connection:
         tasks: int = await connection.fetchval("SELECT count(*) FROM tasks")
         return tasks
-    finally:
-        await connection.close()
 
 
-async def leave(url: str, patience: float = 10.0) -> None:
+async def until_alone(url: str, patience: float = 10.0) -> None:
     """Wait until everybody else has left the database."""
-    connection = await asyncpg.connect(url)
     others = True
-    try:
-        async with asyncio.timeout(patience):
-            while others:
-                await asyncio.sleep(0.02)
-                others = await connection.fetchval(_OTHERS)
-    finally:
-        await connection.close()
+    async with connected(url) as connection, asyncio.timeout(patience):
+        while others:
+            await asyncio.sleep(0.02)
+            others = await connection.fetchval(_OTHERS)
 
 
 async def reset(url: str) -> None:
     """Take away what a round has left, so that each begins alike."""
-    connection = await asyncpg.connect(url, command_timeout=600)
-    try:
+    async with connected(url, command_timeout=600) as connection:
         await connection.execute("SET session_replication_role = replica")
         await connection.execute(f"TRUNCATE {_EMPTIED}")
         await connection.execute("DELETE FROM metrics.totals")
         await connection.execute("VACUUM ANALYZE")
         await connection.execute("CHECKPOINT")
-    finally:
-        await connection.close()
