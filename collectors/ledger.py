@@ -8,10 +8,12 @@ may say less than what was read before.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby, islice
+from math import inf
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -50,12 +52,13 @@ SELECT generation, folded_at, open_task_events, open_chain_events, open_webhook_
   FROM metrics.ledger_state
 """
 _BUCKETS: Final = """
-SELECT family, label_1, label_2, bucket, n, sum_us, date_part('epoch', first_at),
-       exemplar_id::text, exemplar_us / 1e6::double precision, date_part('epoch', exemplar_at)
+SELECT family, label_1, label_2, bucket, n, sum_us, date_part('epoch', first_at){}
   FROM metrics.{}
 """
-_TOTALS: Final = _BUCKETS.format("totals") + " WHERE generation > $1"
-_TAILS: Final = {ledger: _BUCKETS.format(f"{ledger}_tail") for ledger in LEDGERS}
+_EXEMPLARS: Final = """,
+       exemplar_id::text, exemplar_us / 1e6::double precision, date_part('epoch', exemplar_at)"""
+_TOTALS: Final = _BUCKETS.format(_EXEMPLARS, "totals") + " WHERE generation > $1"
+_TAILS: Final = {ledger: _BUCKETS.format("", f"{ledger}_tail") for ledger in LEDGERS}
 _BATCH: Final = 250
 _FEW: Final = 2000
 
@@ -67,6 +70,7 @@ Exemplars = tuple[Exemplar | None, ...]
 Buckets = tuple[tuple[int, ...], tuple[int, ...], float, Exemplars]
 """One series of a histogram: counts and sums in microseconds by bucket, the Unix time of its first
 fact, and an exemplar of each bucket, or none at all."""
+_NO_BUCKETS: Final[Buckets] = (), (), inf, ()
 
 Labels = tuple[str, str]
 """Both labels of a row of totals; one that its family doesn't have is empty."""
@@ -150,7 +154,7 @@ class Ledger:
         if base.generation == state.generation:
             return base
         rows = reader.portions(_TOTALS, base.generation)
-        families = await self._merged(base.families, rows, replace=True)
+        families = await _merged(_Replacing(self._families, base.families), rows)
         self._kept = Totals(state.identity, state.generation, families)
         return self._kept
 
@@ -161,27 +165,23 @@ class Ledger:
         if not facts:
             return totals.families
         rows = reader.portions(_TAILS[ledger], few=facts <= _FEW)
-        return await self._merged(totals.families, rows, replace=False)
-
-    async def _merged(
-        self, base: Families, rows: AsyncIterator[Sequence[Row]], *, replace: bool
-    ) -> Families:
-        """A copy of ``base`` in which these rows were replaced, or added to."""
-        merging = _Merging(self._families, base, replace=replace)
-        async for portion in rows:
-            merging.put(portion)
-        return merging.families()
+        return await _merged(_Adding(self._families, totals.families), rows)
 
 
-class _Merging:
-    """Rows of totals, or of what open facts add, that are put into a copy of series."""
+async def _merged(merging: _Merging, rows: AsyncIterator[Sequence[Row]]) -> Families:
+    async for portion in rows:
+        merging.put(portion)
+    return merging.families()
 
-    def __init__(self, known: Mapping[str, Family], base: Families, *, replace: bool) -> None:
+
+class _Merging(ABC):
+    """Rows that are put into a copy of series."""
+
+    def __init__(self, known: Mapping[str, Family], base: Families) -> None:
         self._known = known
         self._base = base
-        self._replace = replace
         self._scalars: dict[str, dict[Labels, Scalar]] = {}
-        self._opened: dict[str, dict[Labels, _OpenBuckets]] = {}
+        self._opened: dict[str, _Opened] = {}
 
     def put(self, rows: Sequence[Row]) -> None:
         """Rows of a family come one after the other, with interruptions at most."""
@@ -190,38 +190,28 @@ class _Merging:
             if family is None:
                 continue  # of a newer schema, or of a collector that is left out
             if family.kind == "histogram":
-                self._put_buckets(family, of_family)
+                if name not in self._opened:
+                    base = self._base.histograms.get(name, {})
+                    self._opened[name] = _Opened(base, len(family.bounds) + 1)
+                self._put_buckets(self._opened[name], of_family)
             else:
-                self._put_scalars(family, of_family)
+                sums = self._known.get(SUMS.get(name, ""))
+                summed = None if sums is None else self._touched(sums.name)
+                self._put_scalars(self._touched(name), summed, len(family.labels), of_family)
 
-    def _put_scalars(self, family: Family, rows: Iterable[Row]) -> None:
-        series, width, replace = self._touched(family.name), len(family.labels), self._replace
-        summed = self._known.get(SUMS.get(family.name, ""))
-        sums = None if summed is None else self._touched(summed.name)
-        for _, label_1, label_2, _, n, _, first, _, _, _ in rows:
-            more = _count(series, (label_1, label_2), width, n, first, replace)
-            if sums is not None and label_2:
-                _count(sums, (label_2, ""), 1, more, first, False)
+    @abstractmethod
+    def _put_scalars(
+        self,
+        series: dict[Labels, Scalar],
+        sums: dict[Labels, Scalar] | None,
+        width: int,
+        rows: Iterable[Row],
+    ) -> None:
+        """Put rows into the ``series`` of a family with ``width`` labels, and their `SUMS`."""
 
-    def _put_buckets(self, family: Family, rows: Iterable[Row]) -> None:
-        base, places = self._base.histograms.get(family.name, {}), len(family.bounds) + 1
-        opened, replace = self._opened.setdefault(family.name, {}), self._replace
-        for _, label_1, label_2, bucket, n, sum_us, first, task, seconds, at in rows:
-            labels = label_1, label_2
-            found = opened.get(labels)
-            if found is None:
-                found = opened[labels] = _OpenBuckets(base.get(labels), first)
-                found.widen(places)
-            if bucket >= len(found.counts):
-                found.widen(bucket + 1)
-            found.first = min(found.first, first)
-            if replace:
-                found.counts[bucket], found.sums[bucket] = n, sum_us
-            else:
-                found.counts[bucket] += n
-                found.sums[bucket] += sum_us
-            if task is not None:
-                found.exemplars[bucket] = task, seconds, at
+    @abstractmethod
+    def _put_buckets(self, opened: _Opened, rows: Iterable[Row]) -> None:
+        """Put rows into the series of a histogram."""
 
     def _touched(self, family: str) -> dict[Labels, Scalar]:
         if family not in self._scalars:
@@ -237,18 +227,69 @@ class _Merging:
         return Families({**base.scalars, **self._scalars}, {**base.histograms, **histograms})
 
 
-def _count(
-    series: dict[Labels, Scalar], labels: Labels, width: int, n: float, first: float, replace: bool
-) -> float:
-    """Put one row in; returns by how much its series has grown."""
+class _Replacing(_Merging):
+    """Rows of totals, which take the place of what was read of them before."""
+
+    def _put_scalars(
+        self,
+        series: dict[Labels, Scalar],
+        sums: dict[Labels, Scalar] | None,
+        width: int,
+        rows: Iterable[Row],
+    ) -> None:
+        for _, label_1, label_2, _, n, _, first, _, _, _ in rows:
+            labels = label_1, label_2
+            before = series[labels][1] if labels in series else 0
+            _add(series, labels, labels[:width], n - before, first)
+            if sums is not None and label_2:
+                _add(sums, (label_2, ""), (label_2,), n - before, first)
+
+    def _put_buckets(self, opened: _Opened, rows: Iterable[Row]) -> None:
+        for _, label_1, label_2, bucket, n, sum_us, first, task, seconds, at in rows:
+            found = opened[label_1, label_2]
+            if bucket >= len(found.counts):
+                found.widen(bucket + 1)
+            found.first = min(found.first, first)
+            found.counts[bucket], found.sums[bucket] = n, sum_us
+            if task is not None:
+                found.exemplars[bucket] = task, seconds, at
+
+
+class _Adding(_Merging):
+    """Rows of a tail, which are added. They have no exemplars."""
+
+    def _put_scalars(
+        self,
+        series: dict[Labels, Scalar],
+        sums: dict[Labels, Scalar] | None,
+        width: int,
+        rows: Iterable[Row],
+    ) -> None:
+        for _, label_1, label_2, _, n, _, first in rows:
+            labels = label_1, label_2
+            _add(series, labels, labels[:width], n, first)
+            if sums is not None and label_2:
+                _add(sums, (label_2, ""), (label_2,), n, first)
+
+    def _put_buckets(self, opened: _Opened, rows: Iterable[Row]) -> None:
+        for _, label_1, label_2, bucket, n, sum_us, first in rows:
+            found = opened[label_1, label_2]
+            if bucket >= len(found.counts):
+                found.widen(bucket + 1)
+            found.first = min(found.first, first)
+            found.counts[bucket] += n
+            found.sums[bucket] += sum_us
+
+
+def _add(
+    series: dict[Labels, Scalar], labels: Labels, shown: tuple[str, ...], n: float, first: float
+) -> None:
     found = series.get(labels)
     if found is None:
-        series[labels] = labels[:width], n, first
-        return n
+        series[labels] = shown, n, first
+        return
     shown, before, earliest = found
-    value = n if replace else before + n
-    series[labels] = shown, value, first if earliest is None or first < earliest else earliest
-    return value - before
+    series[labels] = shown, before + n, first if earliest is None or first < earliest else earliest
 
 
 class _OpenBuckets:
@@ -256,8 +297,8 @@ class _OpenBuckets:
 
     __slots__ = ("counts", "exemplars", "first", "sums")
 
-    def __init__(self, buckets: Buckets | None, first: float) -> None:
-        counts, sums, self.first, exemplars = buckets or ((), (), first, ())
+    def __init__(self, buckets: Buckets) -> None:
+        counts, sums, self.first, exemplars = buckets
         self.counts, self.sums = [*counts], [*sums]
         self.exemplars: list[Exemplar | None] = [*exemplars] or [None] * len(counts)
 
@@ -270,6 +311,19 @@ class _OpenBuckets:
     def closed(self) -> Buckets:
         exemplars = tuple(self.exemplars) if any(self.exemplars) else ()
         return tuple(self.counts), tuple(self.sums), self.first, exemplars
+
+
+class _Opened(dict[Labels, _OpenBuckets]):
+    """The series of a histogram that buckets are put into, opened when they are asked for."""
+
+    def __init__(self, base: Histograms, places: int) -> None:
+        self._base = base
+        self._places = places
+
+    def __missing__(self, labels: Labels) -> _OpenBuckets:
+        found = self[labels] = _OpenBuckets(self._base.get(labels, _NO_BUCKETS))
+        found.widen(self._places)
+        return found
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -140,12 +140,11 @@ class RowMetric(Metric):
         known: WrittenPortions = {}
         if self._names is None:
             known = self._memory.scalars.setdefault(self._created, known)
-        write = self._scalar_writer()
         series = portions = 0
         for portion in cast("Iterable[Sequence[Scalar]]", self.portions):
             before, text = known.get(portions, _NOTHING)
             if before != portion:
-                text = write(portion)
+                text = self._written(portion)
                 # A zero equals others that are written in another way.
                 if all(map(_VALUE, portion)) and 0 not in map(_CREATED, portion):
                     known[portions] = portion, text
@@ -156,24 +155,20 @@ class RowMetric(Metric):
         if len(known) > 2 * portions:
             known.clear()
 
-    def _scalar_writer(self) -> Callable[[Sequence[Scalar]], str]:
+    def _written(self, portion: Sequence[Scalar]) -> str:
         name, created_name = self.family.name, f"{self.family.base_name}_created"
         shown = self.sample_names
         with_value, with_created = name in shown, created_name in shown
         labels, numbers, moments = self._memory.labels, self._memory.numbers, self._memory.created
-
-        def write(portion: Sequence[Scalar]) -> str:
-            if not with_created:
-                return "".join([f"{name}{labels[of]} {numbers[n]}\n" for of, n, _ in portion])
-            lines = []
-            for of, n, created in portion:
-                if with_value:
-                    lines.append(f"{name}{labels[of]} {numbers[n]}\n")
-                if created is not None:
-                    lines.append(f"{created_name}{labels[of]} {moments[created]}\n")
-            return "".join(lines)
-
-        return write
+        if not with_created:
+            return "".join([f"{name}{labels[of]} {numbers[n]}\n" for of, n, _ in portion])
+        lines = []
+        for of, n, created in portion:
+            if with_value:
+                lines.append(f"{name}{labels[of]} {numbers[n]}\n")
+            if created is not None:
+                lines.append(f"{created_name}{labels[of]} {moments[created]}\n")
+        return "".join(lines)
 
     def _histogram_lines(self, openmetrics: bool) -> Iterator[str]:
         memory, les = self._memory, les_of(self.family)

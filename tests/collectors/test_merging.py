@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.base import Family
-from collectors.ledger import SUMS, Families, _Merging
+from collectors.ledger import SUMS, Families, _Adding, _Replacing
 
 (_SUMMED, _SUM) = next(iter(SUMS.items()))
 _KNOWN = {
@@ -36,16 +36,18 @@ _ROWS = st.dictionaries(_KEYS, _VALUES).flatmap(lambda rows: st.permutations([*r
 
 
 def merged(base: Families, rows: Sequence[Any], portion: int, *, replace: bool) -> Families:
-    merging = _Merging(_KNOWN, base, replace=replace)
+    merging = (_Replacing if replace else _Adding)(_KNOWN, base)
     remaining = iter(rows)
     while some := list(islice(remaining, portion)):
-        merging.put(
-            [
-                (*key, n, total, first, *((None, None, None) if task is None else (task, 0.5, 7.0)))
-                for key, (n, total, first, task) in some
-            ]
-        )
+        merging.put([(*key, *row_of(*values, replace=replace)) for key, values in some])
     return merging.families()
+
+
+def row_of(n: int, total: int, first: float, task: str | None, *, replace: bool) -> tuple[Any, ...]:
+    """A tail has no exemplars."""
+    if not replace:
+        return n, total, first
+    return n, total, first, *((None, None, None) if task is None else (task, 0.5, 7.0))
 
 
 class _Expected:
@@ -64,7 +66,7 @@ class _Expected:
             before = (0, 0) if replace else buckets.get(bucket, (0, 0))
             buckets[bucket] = before[0] + n, before[1] + total
             self._happened(tuple(key), first)
-            if task is not None:
+            if replace and task is not None:
                 self.exemplars.setdefault(tuple(key), {})[bucket] = task
             if key[0] == _SUMMED and key[2]:
                 self._happened((_SUM, key[2], ""), first)
@@ -83,13 +85,13 @@ class _Expected:
 def test_merging_is_addition_by_bucket(
     base: list[Any], rows: list[Any], portion: int, replace: bool
 ) -> None:
-    before = merged(Families(), base, portion, replace=False)
+    before = merged(Families(), base, portion, replace=True)
     kept = [{name: dict(series) for name, series in kind.items()} for kind in before]
     found = merged(before, rows, portion, replace=replace)
     assert [*before] == kept, "a scrape may still be rendering it"
 
     expected = _Expected()
-    expected.put(base, replace=False)
+    expected.put(base, replace=True)
     expected.put(rows, replace=replace)
     expected.add_sums()
     counters = {(f, *of): row for f, series in found.scalars.items() for of, row in series.items()}

@@ -8,10 +8,10 @@ import pytest
 from tests.support.retention import ended_tasks
 from tests.support.verifying import busy
 
-_CONTRIBUTIONS = (
-    "SELECT * FROM metrics.{0}_contributions("
-    "(SELECT array_agg(o) FROM public.{0}_events_open AS o))"
-)
+_CONTRIBUTIONS = """
+    SELECT family, label_1, label_2, bucket, n, sum_us, first_at
+      FROM metrics.{0}_contributions((SELECT array_agg(o) FROM public.{0}_events_open AS o))
+"""
 _CLOSED = """
     INSERT INTO metrics.label_values (label, value, shown)
     SELECT 'task_type', t.task_type, t.task_type = (SELECT min(u.task_type) FROM tasks AS u)
@@ -33,6 +33,13 @@ async def test_tail_is_what_the_definition_says(
     assert await db.fetch(tail)
     assert await db.fetch(f"({tail}) EXCEPT ALL ({contributions})") == []
     assert await db.fetch(f"({contributions}) EXCEPT ALL ({tail})") == []
+
+
+async def test_tail_does_not_look_for_exemplars(db: asyncpg.Connection) -> None:
+    """An eighth of a scrape's query would go there."""
+    definition = await db.fetchval("SELECT pg_get_viewdef('metrics.task_tail'::regclass)")
+    assert "ains_task_duration_seconds" in definition
+    assert "array_agg" not in definition
 
 
 async def test_no_view_is_so_dear_that_jit_would_compile_it(db: asyncpg.Connection) -> None:

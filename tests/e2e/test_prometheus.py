@@ -89,7 +89,14 @@ class PromQl:
         return float(result[0]["value"][1]) if result else None
 
     async def exemplars(self, query: str) -> dict[str, set[str]]:
-        """Tasks that the exemplars of a query name, by ``le``; of the last minute."""
+        """Tasks that the exemplars of a query name, by ``le``; waits for one of the last minute."""
+        deadline = monotonic() + 20
+        while not (found := await self._exemplars(query)):
+            assert monotonic() < deadline, f"{query} has no exemplar"
+            await asyncio.sleep(0.1)
+        return found
+
+    async def _exemplars(self, query: str) -> dict[str, set[str]]:
         now = time()
         parameters = {"query": query, "start": str(now - 60), "end": str(now + 60)}
         async with self._http.get(
@@ -166,7 +173,7 @@ async def test_promql_agrees_with_what_happened(service_url: str, tmp_path: Path
         quantile = "histogram_quantile(0.99, sum by (le) (ains_task_duration_seconds_bucket))"
         assert 0 <= (await ask.value(quantile) or 0) <= 1
 
-        # Each bucket names some of the tasks that are counted in it.
+        # Each bucket names some of the tasks that are counted in it, once they are folded.
         named = await ask.exemplars('ains_task_duration_seconds_bucket{status="COMPLETED"}')
         assert set(named) == {"1.0"}
         assert named["1.0"]

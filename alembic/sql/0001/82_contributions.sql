@@ -51,9 +51,10 @@ SET jit = off SET plan_cache_mode = force_generic_plan AS $$
     -- A value of a closed label that isn't shown counts under other; empty means none. Looked up here, and not
     -- by joins, which would be made ready for open labels too: 22 ms for 1,000 facts instead of 5. Nor by NOT EXISTS,
     -- for which all values may be read and hashed at each scrape: 47 ms for 25,000 of each label instead of 4.
+    -- First what rows are chosen by: the columns before it are taken apart too.
     e AS MATERIALIZED (
-        SELECT f.event_id, f.at, f.event, f.task_id, f.retry, f.from_status, f.to_status,
-               f.from_priority, f.to_priority, f.blocked_change, f.duration_us, f.queue_us,
+        SELECT f.event, f.retry, f.blocked_change, f.duration_us, f.queue_us, f.at, f.task_id,
+               f.to_status, f.from_status, f.from_priority, f.to_priority,
                CASE WHEN g.task_type AND f.task_type <> ''
                      AND (SELECT v.shown FROM metrics.label_values AS v
                            WHERE v.label = 'task_type' AND v.value = f.task_type) IS NOT TRUE

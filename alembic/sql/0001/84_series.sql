@@ -46,7 +46,8 @@ CREATE OR REPLACE VIEW public.webhook_events AS
 -- For scrapes: the text of the definitions once more, over the open parts themselves. A scrape need not put the facts
 -- into an array first, a quarter of its query on PostgreSQL 15 and less on 18. It turns JIT off, which would be used
 -- here, and take seconds, from some MB of open part on; hence metrics.series, which everybody reads, calls the
--- functions. Made by replacing, so that there is one definition; a migration that changes it makes its view anew.
+-- functions. Nor does it look for exemplars, an eighth of its query: those of the last fold are recent enough.
+-- Made by replacing, so that there is one definition; a migration that changes it makes its view anew.
 DO $$
 DECLARE
     ledger text;
@@ -54,17 +55,18 @@ BEGIN
     FOREACH ledger IN ARRAY ARRAY['task', 'chain', 'webhook'] LOOP
         EXECUTE format(
             $view$CREATE VIEW metrics.%1$s_tail AS
-                SELECT c.*
+                SELECT c.family, c.label_1, c.label_2, c.bucket, c.n, c.sum_us, c.first_at
                   FROM (%2$s) AS c (family, label_1, label_2, bucket, n, sum_us, first_at, exemplar_id, exemplar_us, exemplar_at)
                  WHERE metrics.is_current_snapshot()$view$,
             ledger,
-            (SELECT replace(p.prosrc, 'unnest(facts)', format('public.%s_events_open', ledger))
-               FROM pg_catalog.pg_proc AS p
+            (SELECT regexp_replace(replace(p.prosrc, 'unnest(facts)', format('public.%s_events_open', ledger)),
+                                   '\(array_agg\(\S+\)\)\[count\(\*\)\]', 'NULL', 'g')
+              FROM pg_catalog.pg_proc AS p
               WHERE p.oid = format('metrics.%s_contributions', ledger)::regproc));
     END LOOP;
 END $$;
 COMMENT ON VIEW metrics.task_tail IS
-    'What the task facts that are not folded yet add to metrics.totals: metrics.task_contributions() of them.';
+    'What the task facts that are not folded yet add to metrics.totals: metrics.task_contributions() of them, but for exemplars.';
 COMMENT ON VIEW metrics.chain_tail IS
     'What the chain facts that are not folded yet add to metrics.totals: metrics.chain_contributions() of them.';
 COMMENT ON VIEW metrics.webhook_tail IS
@@ -130,12 +132,3 @@ COMMENT ON COLUMN metrics.webhook_tail.bucket IS 'Bucket of a histogram, not cum
 COMMENT ON COLUMN metrics.webhook_tail.n IS 'Value, or observations in this bucket.';
 COMMENT ON COLUMN metrics.webhook_tail.sum_us IS 'Sum of the observed values in microseconds.';
 COMMENT ON COLUMN metrics.webhook_tail.first_at IS 'When the first of these facts happened.';
-COMMENT ON COLUMN metrics.task_tail.exemplar_id IS 'Histograms of tasks: a recent task of this bucket.';
-COMMENT ON COLUMN metrics.task_tail.exemplar_us IS 'Its observed value in microseconds.';
-COMMENT ON COLUMN metrics.task_tail.exemplar_at IS 'When it was observed.';
-COMMENT ON COLUMN metrics.chain_tail.exemplar_id IS 'Histograms of tasks: a recent task of this bucket.';
-COMMENT ON COLUMN metrics.chain_tail.exemplar_us IS 'Its observed value in microseconds.';
-COMMENT ON COLUMN metrics.chain_tail.exemplar_at IS 'When it was observed.';
-COMMENT ON COLUMN metrics.webhook_tail.exemplar_id IS 'Histograms of tasks: a recent task of this bucket.';
-COMMENT ON COLUMN metrics.webhook_tail.exemplar_us IS 'Its observed value in microseconds.';
-COMMENT ON COLUMN metrics.webhook_tail.exemplar_at IS 'When it was observed.';
