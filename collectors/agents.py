@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from collectors.base import Built, DatabaseCollector, Family, Portions, Scalar
-from collectors.ledger import Families, batches, scalars
+from collectors.series import Families, batches, scalars
 
 if TYPE_CHECKING:
     from collectors.reader import Reader

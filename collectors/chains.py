@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from collectors.base import Built, DatabaseCollector, Family
-from collectors.ledger import Families, histograms, scalars
+from collectors.series import Families, histograms, scalars
 
 if TYPE_CHECKING:
     from collectors.reader import Reader

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 if TYPE_CHECKING:
-    from collectors.ledger import Families, Ledger, LedgerState, Totals
+    from collectors.ledger import Ledger, LedgerState, Totals
+    from collectors.series import Families
 
 __all__ = ["Pauses", "Reader"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from collectors.base import Built, DatabaseCollector, Family, Row
-from collectors.ledger import Families, Labels, histograms, scalars
+from collectors.series import Families, Labels, histograms, scalars
 
 if TYPE_CHECKING:
     from collectors.reader import Reader

@@ -11,9 +11,9 @@ from collectors.agents import AgentCollector, AgentData
 from collectors.base import Built, DatabaseCollector, Family, Row, Scalar
 from collectors.chains import ChainCollector
 from collectors.database import DatabaseUseCollector, PoolState, QueryStats
-from collectors.ledger import Families, Histograms, Scalars
 from collectors.queue import QueueCollector
 from collectors.rowmetric import RowMetric
+from collectors.series import Families, Histograms, Scalars
 from collectors.tasks import TaskCollector
 from collectors.webhooks import WebhookCollector
 from tests.support.scraped import values

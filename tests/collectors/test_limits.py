@@ -11,9 +11,9 @@ from collectors.agents import AgentCollector
 from collectors.chains import ChainCollector
 from collectors.connection import pool_maker
 from collectors.exporter import InfoCollector
-from collectors.ledger import Families
 from collectors.reader import Reader
 from collectors.scrape import Scraper, Snapshot
+from collectors.series import Families
 from collectors.tasks import TaskCollector
 from tests.support.databases import eventually
 from tests.support.scraped import scrape, total

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.base import Family
-from collectors.ledger import SUMS, Families, _Adding, _Replacing
+from collectors.series import SUMS, Adding, Families, Replacing
 
 (_SUMMED, _SUM) = next(iter(SUMS.items()))
 _KNOWN = {
@@ -36,7 +36,7 @@ _ROWS = st.dictionaries(_KEYS, _VALUES).flatmap(lambda rows: st.permutations([*r
 
 
 def merged(base: Families, rows: Sequence[Any], portion: int, *, replace: bool) -> Families:
-    merging = (_Replacing if replace else _Adding)(_KNOWN, base)
+    merging = (Replacing if replace else Adding)(_KNOWN, base)
     remaining = iter(rows)
     while some := list(islice(remaining, portion)):
         merging.put([(*key, *row_of(*values, replace=replace)) for key, values in some])

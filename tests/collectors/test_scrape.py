@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from collectors.agents import AgentCollector
 from collectors.connection import pool_maker
-from collectors.ledger import Families
 from collectors.reader import Reader
 from collectors.scrape import Scraper
+from collectors.series import Families
 from collectors.tasks import TaskCollector
 from tests.support.databases import eventually
 from tests.support.rows import add_task

@@ -17,10 +17,10 @@ from ains.settings import Settings
 from collectors.agents import AgentCollector
 from collectors.chains import ChainCollector
 from collectors.connection import pool_maker
-from collectors.ledger import Families
 from collectors.queue import QueueCollector
 from collectors.reader import Reader
 from collectors.scrape import Scraper
+from collectors.series import Families
 from collectors.tasks import TaskCollector
 from collectors.verify import verify
 from collectors.webhooks import WebhookCollector
