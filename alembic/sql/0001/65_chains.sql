@@ -172,18 +172,24 @@ CREATE TRIGGER chain_steps_ledger_insert AFTER INSERT ON public.chain_steps
 CREATE TRIGGER chain_steps_ledger_update AFTER UPDATE OF status ON public.chain_steps
     FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION public.chain_steps_ledger();
 
--- What must hold whoever writes: an ended chain stays ended and has nothing left that lives; steps leave
+-- What must hold whoever writes: a chain never goes back, and an ended one has nothing left that lives; steps leave
 -- with their chain.
-CREATE FUNCTION public.task_chains_stay_ended() RETURNS trigger
+CREATE FUNCTION public.task_chains_go_forward() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
+    IF OLD.status = 'RUNNING' THEN
+        RAISE EXCEPTION 'chain % is RUNNING and was created once: it can''t be PENDING again', OLD.chain_id
+            USING ERRCODE = 'check_violation', HINT = 'Cancel the chain and submit it again.';
+    END IF;
     RAISE EXCEPTION 'chain % is %; an ended chain stays ended', OLD.chain_id, OLD.status
         USING ERRCODE = 'check_violation', HINT = 'Submit the chain again.';
 END $$;
-COMMENT ON FUNCTION public.task_chains_stay_ended() IS 'Refuses to change the status of an ended chain.';
-CREATE TRIGGER task_chains_stay_ended BEFORE UPDATE OF status ON public.task_chains
-    FOR EACH ROW WHEN (OLD.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND NEW.status <> OLD.status)
-    EXECUTE FUNCTION public.task_chains_stay_ended();
+COMMENT ON FUNCTION public.task_chains_go_forward() IS
+    'Refuses to change the status of an ended chain, or of a running one to PENDING.';
+CREATE TRIGGER task_chains_go_forward BEFORE UPDATE OF status ON public.task_chains
+    FOR EACH ROW WHEN (OLD.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND NEW.status <> OLD.status
+                       OR OLD.status = 'RUNNING' AND NEW.status = 'PENDING')
+    EXECUTE FUNCTION public.task_chains_go_forward();
 
 CREATE FUNCTION public.task_chains_ended() RETURNS trigger
 LANGUAGE plpgsql

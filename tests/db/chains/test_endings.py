@@ -71,6 +71,16 @@ async def test_ended_chain_stays_ended(db: asyncpg.Connection, pool: Database) -
         await db.execute("UPDATE task_chains SET status = 'RUNNING'")
 
 
+async def test_running_chain_can_t_be_pending_again(db: asyncpg.Connection, pool: Database) -> None:
+    """It would count as created once more."""
+    chain = await submit(pool)
+    await move(db, await task_of(db, chain, 0), "ACTIVE")
+    assert (await story(pool, chain))[0] == "RUNNING"
+    with pytest.raises(asyncpg.CheckViolationError, match="can't be PENDING again"):
+        await db.execute("UPDATE task_chains SET status = 'PENDING'")
+    await assert_whole(db)
+
+
 async def test_chain_that_is_ended_by_hand_takes_its_task_along(
     db: asyncpg.Connection, pool: Database
 ) -> None:
