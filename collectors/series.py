@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collectors.reader import Row
 
 __all__ = [
+    "MOST_US",
     "SUMS",
     "Adding",
     "Families",
@@ -31,6 +32,9 @@ __all__ = [
 SUMS: Final = {"ains_tasks_completed_total": "ains_agent_tasks_completed_total"}
 """Families whose sums over the first label are another family, so that the two can't disagree. What
 is done without a second label, by hand and not by an agent, is in no sum."""
+
+MOST_US: Final = 2**63 - 1
+"""Where sums of microseconds end, in the database too: `metrics.saturated`."""
 
 _BATCH: Final = 250
 
@@ -195,6 +199,8 @@ class _OpenBuckets:
 
     def closed(self) -> Buckets:
         exemplars = tuple(self.exemplars) if any(self.exemplars) else ()
+        if max(self.sums) > MOST_US:
+            self.sums = [min(us, MOST_US) for us in self.sums]
         return tuple(self.counts), tuple(self.sums), self.first, exemplars
 
 

@@ -57,8 +57,8 @@ class Compactor:
 
     Folds leave dead rows, at thousands of facts a second more in a minute than autovacuum, which
     looks once a minute, should find. VACUUM clears them, unless a transaction that began earlier is
-    still open. Then the open parts get new files, which needs a moment without writers: 100 ms at
-    most, and not again soon when it can't be had.
+    still open. Then the open parts get new files, which needs a moment without writers: 100 ms
+    for each ledger at most, and not again soon when it can't be had.
     """
 
     def __init__(self, database: Database) -> None:

@@ -49,17 +49,18 @@ _TASKS: Final = """
 SELECT from_status, to_status, task_type, client_id, agent_id, reason, retry,
        from_priority, to_priority, blocked_change,
        width_bucket(duration_us, $1), width_bucket(queue_us, $2),
-       count(*), coalesce(sum(duration_us), 0)::bigint, coalesce(sum(queue_us), 0)::bigint
+       count(*), metrics.saturated(coalesce(sum(duration_us), 0)),
+       metrics.saturated(coalesce(sum(queue_us), 0))
   FROM {table} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 """
 _CHAINS: Final = """
 SELECT subject, from_status, to_status, width_bucket(duration_us, $1),
-       count(*), coalesce(sum(duration_us), 0)::bigint
+       count(*), metrics.saturated(coalesce(sum(duration_us), 0))
   FROM {table} GROUP BY 1, 2, 3, 4
 """
 _WEBHOOKS: Final = """
 SELECT event, event_type, outcome, pending_change, width_bucket(duration_us, $1),
-       count(*), coalesce(sum(duration_us), 0)::bigint
+       count(*), metrics.saturated(coalesce(sum(duration_us), 0))
   FROM {table} GROUP BY 1, 2, 3, 4, 5
 """
 _GUARDS: Final = "SELECT label FROM metrics.label_guards WHERE closed"

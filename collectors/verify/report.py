@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from collectors.base import Family
 from collectors.notation import format_number
+from collectors.series import MOST_US
 
 __all__ = [
     "CHECKS",
@@ -96,7 +97,7 @@ class Report:
 def add(sums: dict[Key, Sum], key: Key, n: int, sum_us: int = 0) -> None:
     """Add to one bucket."""
     old = sums.get(key, NOTHING)
-    sums[key] = Sum(old.n + n, old.sum_us + sum_us)
+    sums[key] = Sum(old.n + n, min(old.sum_us + sum_us, MOST_US))
 
 
 def compare(

@@ -98,6 +98,43 @@ async def test_dump_is_left_alone(database_url: str, db: asyncpg.Connection) -> 
     await eventually(rotated)
 
 
+async def test_idle_session_of_a_backup_service_is_in_nobody_s_way(
+    database_url: str, db: asyncpg.Connection
+) -> None:
+    """A pool keeps its connections, and their name, between two backups."""
+    name = {"application_name": "backup-service"}
+    pooled = await asyncpg.connect(database_url, server_settings=name)
+    await pooled.execute("SELECT 1")
+    assert await db.fetchval("SELECT metrics.is_dumped()")
+    definition = await db.fetchval("SELECT pg_get_functiondef('metrics.is_dumped'::regproc)")
+    assert "10 seconds" in definition
+    await db.execute(definition.replace("10 seconds", "0.2 seconds"))
+    await asyncio.sleep(0.3)
+    assert await db.fetchval("SELECT metrics.rotate()")
+    async with pooled.transaction():
+        await pooled.execute("SELECT 1")
+        await asyncio.sleep(0.3)
+        assert not await db.fetchval("SELECT metrics.rotate()")
+    await pooled.close()
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_facts_are_moved_by_nobody_whose_snapshot_is_older_than_his_locks(
+    database_url: str, db: asyncpg.Connection, level: str
+) -> None:
+    """What a writer commits while a rotation waits for its lock would be thrown away."""
+    calls = ("fold()", "rotate()", "prune_ledger(now())", "drop_partitions()")
+    async with connect(database_url) as other:
+        await other.execute(f"SET default_transaction_isolation = '{level}'")
+        await add_tasks(other, 1)
+        for call in calls:
+            with pytest.raises(asyncpg.InvalidTransactionStateError, match=level):
+                await other.execute(f"SELECT metrics.{call}")
+    for call in calls:
+        await db.execute(f"SELECT metrics.{call}")
+    assert await db.fetchval(CREATED) == 1
+
+
 async def test_dump_that_comes_in_the_middle_misses_nothing(
     database_url: str, db: asyncpg.Connection
 ) -> None:

@@ -99,21 +99,25 @@ class TestMakePartitions:
         assert len(await db.fetch("SELECT metrics.make_partitions()")) == 20
         assert len(await partitions(db)) == 8
 
-    async def test_facts_are_not_moved_when_they_are_many(self, db: asyncpg.Connection) -> None:
+    @pytest.mark.parametrize("ahead", [0, 1], ids=["today", "of a clock that was ahead"])
+    async def test_facts_are_not_moved_when_they_are_many(
+        self, db: asyncpg.Connection, ahead: int
+    ) -> None:
         await ended_tasks(db, 1)
         await fold(db)
         await db.execute(
             "INSERT INTO task_events_closed_default (at, event, task_id, task_type, client_id,"
             " agent_id, reason, retry, from_status, to_status, from_priority, to_priority,"
             " blocked_change, event_id)"
-            " SELECT at, event, task_id, task_type, client_id, agent_id, reason, retry,"
-            " from_status, to_status, from_priority, to_priority, blocked_change, event_id"
+            f" SELECT at + interval '{ahead} day', event, task_id, task_type, client_id, agent_id,"
+            " reason, retry, from_status, to_status, from_priority, to_priority, blocked_change,"
+            " event_id"
             " FROM task_events_closed_default CROSS JOIN generate_series(1, 50000)"
         )
-        many = await count(db, "task_events_closed_default")
+        many = 100_000
         assert len(await db.fetch("SELECT metrics.make_partitions()")) == 23
-        assert await count(db, "task_events_closed_default") == many
-        assert f"task_events_closed_{today():%Y%m%d}" not in await partitions(db)
+        assert await count(db, "task_events_closed_default") >= many
+        assert f"task_events_closed_{today() + ahead * DAYS:%Y%m%d}" not in await partitions(db)
         assert len(await partitions(db)) == 7
         assert await db.fetch("SELECT metrics.make_partitions()") == []
 
@@ -224,6 +228,17 @@ class TestPruneLedger:
         assert await count(db, "task_events") == 0
         assert await series(db) == before
         assert await unbalanced(db) == []
+
+    @pytest.mark.parametrize("arguments", ["NULL", "now(), NULL"])
+    async def test_not_everything_for_want_of_a_limit(
+        self, db: asyncpg.Connection, arguments: str
+    ) -> None:
+        await ended_tasks(db, 3, 40 * DAYS)
+        await fold(db)
+        facts = await count(db, "task_events")
+        with pytest.raises(asyncpg.NullValueNotAllowedError, match="Nothing was pruned"):
+            await db.execute(f"SELECT metrics.prune_ledger({arguments})")
+        assert await count(db, "task_events") == facts
 
     async def test_two_at_once(self, database_url: str, db: asyncpg.Connection) -> None:
         await ended_tasks(db, 10, 40 * DAYS)

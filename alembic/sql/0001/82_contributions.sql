@@ -22,6 +22,13 @@ $$;
 COMMENT ON FUNCTION metrics.bucket(text, bigint) IS
     'Bucket of a value: the number of upper bounds smaller than it (a bound belongs to its own bucket, as le says).';
 
+CREATE FUNCTION metrics.saturated(microseconds numeric) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT least(microseconds, 9223372036854775807)::bigint
+$$;
+COMMENT ON FUNCTION metrics.saturated(numeric) IS
+    'A sum of microseconds, 292,000 years at most: some thousand imported tasks that began in the year 0 stop no fold and no scrape.';
+
 CREATE TYPE metrics.contribution AS (
     family       text,
     label_1      text,
@@ -102,12 +109,12 @@ SET jit = off SET plan_cache_mode = force_generic_plan AS $$
       FROM rare AS r WHERE r.retry > 0 GROUP BY 2, 3
     UNION ALL
     SELECT 'ains_task_duration_seconds', e.task_type, e.to_status,
-           metrics.bucket('ains_task_duration_seconds', e.duration_us), count(*), sum(e.duration_us)::bigint, min(e.at),
+           metrics.bucket('ains_task_duration_seconds', e.duration_us), count(*), metrics.saturated(sum(e.duration_us)), min(e.at),
            (array_agg(e.task_id))[count(*)], (array_agg(e.duration_us))[count(*)], (array_agg(e.at))[count(*)]
       FROM e WHERE e.duration_us IS NOT NULL GROUP BY 2, 3, 4
     UNION ALL
     SELECT 'ains_task_queue_seconds', e.task_type, '',
-           metrics.bucket('ains_task_queue_seconds', e.queue_us), count(*), sum(e.queue_us)::bigint, min(e.at),
+           metrics.bucket('ains_task_queue_seconds', e.queue_us), count(*), metrics.saturated(sum(e.queue_us)), min(e.at),
            (array_agg(e.task_id))[count(*)], (array_agg(e.queue_us))[count(*)], (array_agg(e.at))[count(*)]
       FROM e WHERE e.queue_us IS NOT NULL GROUP BY 2, 4
     UNION ALL
@@ -141,7 +148,7 @@ SET jit = off AS $$
       FROM e WHERE e.subject = 'step' GROUP BY 2
     UNION ALL
     SELECT 'ains_chain_duration_seconds', e.to_status, '',
-           metrics.bucket('ains_chain_duration_seconds', e.duration_us), count(*), sum(e.duration_us)::bigint, min(e.at), NULL, NULL, NULL
+           metrics.bucket('ains_chain_duration_seconds', e.duration_us), count(*), metrics.saturated(sum(e.duration_us)), min(e.at), NULL, NULL, NULL
       FROM e WHERE e.subject = 'chain' AND e.duration_us IS NOT NULL GROUP BY 2, 4
     UNION ALL
     SELECT 'ains_chains_active', '', '', 0,
@@ -164,7 +171,7 @@ SET jit = off AS $$
       FROM e WHERE e.event = 'attempted' GROUP BY 2, 3
     UNION ALL
     SELECT 'ains_webhook_delivery_duration_seconds', e.event_type, '',
-           metrics.bucket('ains_webhook_delivery_duration_seconds', e.duration_us), count(*), sum(e.duration_us)::bigint, min(e.at), NULL, NULL, NULL
+           metrics.bucket('ains_webhook_delivery_duration_seconds', e.duration_us), count(*), metrics.saturated(sum(e.duration_us)), min(e.at), NULL, NULL, NULL
       FROM e WHERE e.event = 'attempted' GROUP BY 2, 4
     UNION ALL
     SELECT 'ains_webhook_deliveries_pending', '', '', 0, sum(e.pending_change)::bigint, 0, min(e.at), NULL, NULL, NULL

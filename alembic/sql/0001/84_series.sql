@@ -81,7 +81,7 @@ CREATE VIEW metrics.ledger_state AS
 COMMENT ON VIEW metrics.ledger_state IS 'When the totals were last folded and how many facts wait for the next fold.';
 
 CREATE VIEW metrics.series AS
-    SELECT s.family, s.label_1, s.label_2, s.bucket, sum(s.n)::bigint AS n, sum(s.sum_us)::bigint AS sum_us,
+    SELECT s.family, s.label_1, s.label_2, s.bucket, sum(s.n)::bigint AS n, metrics.saturated(sum(s.sum_us)) AS sum_us,
            min(s.first_at) AS first_at
       FROM (SELECT t.family, t.label_1, t.label_2, t.bucket, t.n, t.sum_us, t.first_at FROM metrics.totals AS t
             UNION ALL

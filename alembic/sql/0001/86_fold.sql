@@ -1,5 +1,17 @@
 -- Folding: from the open parts of the ledgers into the closed parts and metrics.totals.
 
+CREATE FUNCTION metrics.require_read_committed() RETURNS void
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'facts can''t be moved in a % transaction', current_setting('transaction_isolation')
+            USING ERRCODE = 'invalid_transaction_state',
+                  HINT = 'Call it in a transaction of its own: BEGIN ISOLATION LEVEL READ COMMITTED.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION metrics.require_read_committed() IS
+    'An error unless each statement sees what was committed before it. A snapshot from before a lock misses what was written until the lock was there: such facts would be lost when a table is emptied, and labels that were shown would be merged.';
+
 CREATE FUNCTION metrics.close_labels() RETURNS void
 LANGUAGE plpgsql
 SET jit = off
@@ -90,6 +102,7 @@ DECLARE
     rotated      bigint;
     moved        bigint;
 BEGIN
+    PERFORM metrics.require_read_committed();
     -- One folder at a time; whoever comes second has nothing to do.
     IF NOT pg_try_advisory_xact_lock(hashtextextended('ains.metrics.fold', 0)) THEN
         RETURN NULL;
@@ -133,7 +146,7 @@ BEGIN
                 SELECT * FROM metrics.webhook_contributions(webhooks)) AS c
             ON CONFLICT (family, label_1, label_2, bucket) DO UPDATE
            SET n = t.n + excluded.n,
-               sum_us = t.sum_us + excluded.sum_us,
+               sum_us = metrics.saturated(t.sum_us::numeric + excluded.sum_us),
                first_at = least(t.first_at, excluded.first_at),
                exemplar_id = coalesce(excluded.exemplar_id, t.exemplar_id),
                exemplar_us = coalesce(excluded.exemplar_us, t.exemplar_us),
@@ -164,10 +177,12 @@ BEGIN
     -- Else a transaction sees the sessions that there were when it looked first.
     PERFORM pg_stat_clear_snapshot();
     RETURN EXISTS (SELECT FROM pg_stat_activity AS a
-                    WHERE a.datname = current_database() AND a.application_name ~* 'dump|backup');
+                    WHERE a.datname = current_database() AND a.application_name ~* 'dump|backup'
+                      -- A dump asks one thing after the other; a pool of connections may rest for ever.
+                      AND (a.state = 'idle' AND a.state_change < clock_timestamp() - interval '10 seconds') IS NOT TRUE);
 END $$;
 COMMENT ON FUNCTION metrics.is_dumped() IS
-    'Whether a session is there now that calls itself a dump or backup. pg_dump calls itself pg_dump, unless PGAPPNAME says otherwise.';
+    'Whether a session is there now that calls itself a dump or backup, and has not been idle for 10 s. pg_dump calls itself pg_dump, unless PGAPPNAME says otherwise.';
 
 CREATE FUNCTION metrics.rotate() RETURNS boolean
 LANGUAGE plpgsql
@@ -177,6 +192,7 @@ SET lock_timeout = '100ms' AS $$
 DECLARE
     times bigint;
 BEGIN
+    PERFORM metrics.require_read_committed();
     IF NOT pg_try_advisory_xact_lock(hashtextextended('ains.metrics.fold', 0)) THEN
         RETURN false;
     END IF;
@@ -210,4 +226,6 @@ BEGIN
     RETURN true;
 END $$;
 COMMENT ON FUNCTION metrics.rotate() IS
-    'Gives the open parts of the ledgers new, empty files: for when some old transaction keeps VACUUM from clearing them and folds and scrapes wade through dead rows. Waits 100 ms at most for whoever uses them; false when that or the open facts were too many, or there is a dump.';
+    'Gives the open parts of the ledgers new, empty files: for when some old transaction keeps VACUUM from clearing them and folds and scrapes wade through dead rows. Waits 100 ms at most for whoever uses each of them; false when that or the open facts were too many, or there is a dump.';
+
+REVOKE ALL ON FUNCTION metrics.fold(integer), metrics.rotate() FROM PUBLIC;

@@ -85,7 +85,7 @@ SET jit = off AS $$
      ORDER BY 1, 2, 3, 4
         ON CONFLICT (family, label_1, label_2, bucket) DO UPDATE
        SET n = p.n + excluded.n,
-           sum_us = p.sum_us + excluded.sum_us,
+           sum_us = metrics.saturated(p.sum_us::numeric + excluded.sum_us),
            first_at = least(p.first_at, excluded.first_at)
 $$;
 COMMENT ON FUNCTION metrics.add_pruned(public.task_events_open[], public.chain_events_open[], public.webhook_events_open[]) IS
@@ -132,9 +132,9 @@ BEGIN
         END IF;
         SELECT p.partition INTO fallback
           FROM metrics.ledger_partitions() AS p WHERE p.ledger = missing.ledger AND p.from_at IS NULL;
-        IF fallback IS NOT NULL AND missing.from_at <= now() THEN
-            -- When nobody made this day in time, its facts are in the default partition. To move many would lock out
-            -- whoever folds for as long; they are pruned from there as well.
+        IF fallback IS NOT NULL THEN
+            -- When nobody made this day in time, or the clock was ahead, its facts are in the default partition. To move
+            -- many would lock out whoever folds for as long; they are pruned from there as well.
             EXECUTE format('SELECT count(*) FROM (SELECT FROM ONLY public.%I AS f WHERE f.at >= $1 AND f.at < $2 LIMIT $3) AS f',
                            fallback)
                INTO found USING missing.from_at, missing.until_at, many;
@@ -187,6 +187,11 @@ DECLARE
     reached  tid;
     gone     bigint;
 BEGIN
+    PERFORM metrics.require_read_committed();
+    IF before IS NULL OR batch IS NULL THEN -- which least() and LIMIT would take for all
+        RAISE EXCEPTION 'prune_ledger(%, %): before which time, and how many at once?', before, batch
+            USING ERRCODE = 'null_value_not_allowed', HINT = 'Nothing was pruned. Neither may be NULL.';
+    END IF;
     IF NOT pg_try_advisory_xact_lock(hashtextextended('ains.metrics.retention', 0)) THEN
         RETURN NULL;
     END IF;
@@ -248,6 +253,7 @@ DECLARE
     old    record;
     in_use boolean;
 BEGIN
+    PERFORM metrics.require_read_committed();
     PERFORM pg_advisory_xact_lock(hashtextextended('ains.metrics.retention', 0));
     FOR old IN
         SELECT p.ledger, p.partition

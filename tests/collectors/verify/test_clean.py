@@ -25,6 +25,26 @@ async def test_clean_with_sums_that_a_float_cannot_hold(db: asyncpg.Connection) 
     assert (await verified(db)).differences == []
 
 
+async def test_clean_with_sums_that_the_database_cannot_hold(db: asyncpg.Connection) -> None:
+    """Somebody imports tasks that never had a beginning: they count, and nothing else stops."""
+    ancient = """
+        INSERT INTO tasks (client_id, task_type, capability_required, status,
+                           queued_at, assigned_at, assigned_agent_id, started_at, completed_at)
+        SELECT 'c', 't', 'x', 'COMPLETED', '0001-01-01', now(), 'a', '0001-01-01', now()
+          FROM generate_series(1, 200)
+    """
+    for times in (1, 2, 3):
+        await db.execute(ancient)
+        assert (await verified(db)).differences == []
+        await fold(db)
+        assert (await verified(db)).differences == []
+        totals = await db.fetch("""
+            SELECT sum(n), max(sum_us) FROM metrics.totals
+             WHERE family = 'ains_task_duration_seconds'
+        """)
+        assert [*map(tuple, totals)] == [(200 * times, 2**63 - 1)]
+
+
 @pytest.mark.parametrize("folded", [False, True], ids=["all open", "half folded"])
 async def test_clean_whatever_happened(db: asyncpg.Connection, folded: bool) -> None:
     await busy(db)
