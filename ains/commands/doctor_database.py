@@ -244,6 +244,16 @@ def _backlog(backlog: Backlog, server: Server) -> list[Finding]:
         found.append(
             problem(f"{backlog.overdue} tasks are past their deadline but not ended.", _NO_WORKER)
         )
+    if backlog.pruned_ahead is not None:
+        found.append(
+            problem(
+                f"History is pruned until {backlog.pruned_ahead:%Y-%m-%d %H:%M} UTC, which is to "
+                "come: the server's clock must have been ahead. What happens until then counts, "
+                "but is forgotten at once.",
+                "UPDATE metrics.retention_state SET pruned_until = "
+                "date_trunc('day', now(), 'UTC');",
+            )
+        )
     if server.listeners:
         found.append(ok(f"{server.listeners} process(es) with workers are connected"))
     return found

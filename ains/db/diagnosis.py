@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ains.db.sql import load
@@ -67,6 +67,8 @@ class Backlog(NamedTuple):
     available: int
     same_ttl: bool
     """The views in the schema metrics have the TTL that this configuration says."""
+    pruned_ahead: datetime | None
+    """Until when history is pruned, if that is still to come."""
 
 
 async def server(statements: Statements) -> Server:

@@ -126,8 +126,39 @@ async def test_ledger_that_grows_too_fast_is_seen(
     assert any("the workers don't keep up" in text for text in found), found
 
 
-async def test_disabled_trigger_is_seen(database_url: str, db: asyncpg.Connection) -> None:
-    await db.execute("ALTER TABLE tasks DISABLE TRIGGER tasks_ledger")
+async def test_open_facts_of_every_ledger_are_seen(
+    database_url: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_database, "_MANY_EVENTS", 2)
+    await db.execute("UPDATE metrics.fold_state SET folded_at = now()")
+    await db.execute("""
+        INSERT INTO chain_events_open (at, subject, chain_id, from_status, to_status)
+        VALUES (now(), 'chain', gen_random_uuid(), '', 'PENDING');
+        INSERT INTO webhook_events_open
+               (at, event, delivery_id, event_type, outcome, pending_change)
+        SELECT now(), 'created', gen_random_uuid(), 'task.completed', '', 1
+          FROM generate_series(1, 2)
+    """)
+    found = await problems(database_url)
+    assert any(text.startswith("3 facts of the ledger") for text in found), found
+
+
+async def test_history_that_is_pruned_ahead_of_time_is_seen(
+    database_url: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("UPDATE metrics.retention_state SET pruned_until = '2999-01-01 00:00Z'")
+    found = [f for f in await examine(database_url) if "2999-01-01 00:00 UTC" in f.text]
+    assert len(found) == 1
+    assert found[0].advice is not None
+    await db.execute(found[0].advice)
+    assert not any("pruned until" in text for text in await problems(database_url))
+
+
+@pytest.mark.parametrize("how", ["DISABLE", "ENABLE REPLICA"])
+async def test_disabled_trigger_is_seen(
+    database_url: str, db: asyncpg.Connection, how: str
+) -> None:
+    await db.execute(f"ALTER TABLE tasks {how} TRIGGER tasks_ledger")
     assert "tasks.tasks_ledger" in (await problems(database_url))[0]
 
 

@@ -73,13 +73,13 @@ SELECT t.tgrelid::regclass || '.' || t.tgname AS name
   JOIN pg_class AS c ON c.oid = t.tgrelid
  WHERE c.relnamespace = 'public'::regnamespace
    AND NOT t.tgisinternal
-   AND t.tgenabled = 'D'
+   AND t.tgenabled IN ('D', 'R') -- R: for replicas alone
  ORDER BY 1
 
 -- name: backlog
 -- What waits for workers that should have seen to it.
 -- counts as: SELECT tasks
-SELECT l.open_task_events AS open_events,
+SELECT l.open_task_events + l.open_chain_events + l.open_webhook_events AS open_events,
        extract(epoch FROM now() - l.folded_at)::double precision AS folded_seconds_ago,
        (SELECT count(*) FROM tasks AS t
          WHERE t.status IN ('ASSIGNED', 'ACTIVE') AND t.deadline_at < now() - $1::interval) AS overdue,
@@ -88,7 +88,8 @@ SELECT l.open_task_events AS open_events,
            AND coalesce(a.last_heartbeat, '-infinity') < now() - $2::interval - $1::interval) AS silent,
        (SELECT count(*) FROM agents AS a WHERE a.status = 'INACTIVE') AS inactive,
        (SELECT count(*) FROM agents AS a WHERE a.status = 'AVAILABLE') AS available,
-       (SELECT s.agent_ttl = $2::interval FROM metrics.settings AS s) AS same_ttl
+       (SELECT s.agent_ttl = $2::interval FROM metrics.settings AS s) AS same_ttl,
+       (SELECT r.pruned_until FROM metrics.retention_state AS r WHERE r.pruned_until > now()) AS pruned_ahead
   FROM metrics.ledger_state AS l
 
 -- name: wanted
