@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pauses", "Reader"]
 
-_SLICE_SECONDS: Final = 0.00025
+_SLICE_SECONDS: Final = 0.0001
 _PORTION: Final = 250
 
 Row = tuple[Any, ...] | asyncpg.Record

@@ -34,9 +34,11 @@ _SCRAPES: dict[str, dict[str, str]] = {
 _STAGES = f"""\
 Processor time (user and system) of one scrape in a process that does nothing else, ms, medians.
 *build* makes rows of what was read, *render* makes the answer of them; prometheus_client renders
-the same samples. *The first* scrape of a process reads all totals; “{FACTS:,} tasks open” is with
-the facts of as many more completed tasks, which are not folded yet. The totals and what a process
-remembers of scrapes in both formats make it {{memory:.0f}} MB larger."""
+the same samples. Nothing changes between two scrapes, so most of an answer is remembered from the
+last one; but *the first* scrape of a process reads all totals, and before each scrape of “{FACTS:,}
+tasks later” as many agents have completed a task each, which was folded. “{FACTS:,} tasks open” is
+with the facts of as many, which are not folded yet. The totals and what a process remembers of
+scrapes in both formats make it {{memory:.0f}} MB larger."""
 _HEALTH = f"""\
 GET /health of `ains serve` from {_CLIENTS} clients that wait {1000 * _PAUSE:.0f} ms after each
 answer, while scrapes follow each other without a pause; × quiet is the median of the ratios of p99

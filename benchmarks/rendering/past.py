@@ -20,7 +20,7 @@ _TASKS: Final = """
            CASE $5::text
                 WHEN 'FAILED' THEN (ARRAY['timeout', 'agent_error', 'lost'])[1 + i % 3] END,
            agent, agent, '{}', at, at, at + wait, at + wait, at + wait + work, at + wait + work
-      FROM generate_series($1::integer, $2::integer) AS i
+      FROM generate_series($1::integer, $2::integer, $6::integer) AS i
      CROSS JOIN LATERAL (
            SELECT 'bench-agent-' || i AS agent,
                   now() - interval '30 days' + i * interval '10 seconds' AS at,
@@ -38,13 +38,14 @@ async def fill(url: str) -> None:
         for lap, (status, agents) in enumerate(laps):
             for first in range(1, agents, _BATCH):
                 last = first + _BATCH - 1
-                await connection.execute(_TASKS, first, last, lap, CAPABILITY, status)
+                await connection.execute(_TASKS, first, last, lap, CAPABILITY, status, 1)
                 while await connection.fetchval("SELECT metrics.fold(50000)"):
                     pass
         await connection.execute("VACUUM ANALYZE")
 
 
 async def add_facts(url: str) -> None:
-    """Let some agents complete one more task each, and don't fold."""
+    """Let every so many-th agent complete one more task, and don't fold."""
+    every = AGENTS // FACTS
     async with connected(url, command_timeout=600) as connection:
-        await connection.execute(_TASKS, 1, FACTS, 0, CAPABILITY, "COMPLETED")
+        await connection.execute(_TASKS, 1, AGENTS, 0, CAPABILITY, "COMPLETED", every)

@@ -21,6 +21,8 @@ from prometheus_client.registry import Collector
 
 from ains.metrics import database_scraper
 from ains.settings import Settings
+from benchmarks.rendering.past import FACTS, add_facts
+from benchmarks.support.database import fold
 from collectors.exposition import all_metrics, exposition
 from collectors.negotiation import OPENMETRICS, TEXT, Format
 from collectors.rowmetric import RowMetric
@@ -108,7 +110,7 @@ async def _theirs(scraper: Scraper, chosen: Format) -> tuple[dict[str, float], b
 
 
 async def measure(url: str, rounds: int) -> Report:
-    """Measure all formats in turn, round after round."""
+    """Measure all formats in turn, round after round; adds tasks at the end, and folds them."""
     settings = Settings()
     process = psutil.Process()
     before = process.memory_info().rss
@@ -130,6 +132,13 @@ async def measure(url: str, rounds: int) -> Report:
                 found.setdefault(first, []).append(stages)
                 stages, bodies[theirs] = await _theirs(scraper, chosen)
                 found.setdefault(theirs, []).append(stages)
+    for _ in range(rounds):
+        for name, chosen in FORMATS.items():
+            await add_facts(url)
+            await fold(url)
+            since = f"{name}, {FACTS:,} tasks later"
+            stages, bodies[since] = await _ours(scraper, chosen)
+            found.setdefault(since, []).append(stages)
     await scraper.close()
     cases = {
         name: Case(
