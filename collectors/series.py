@@ -14,6 +14,8 @@ from collectors.base import Exemplar, Family, Histogram, Portions, Scalar
 if TYPE_CHECKING:
     from collectors.reader import Row
 
+    _Rows = Iterable[Row]
+
 __all__ = [
     "MOST_US",
     "SUMS",
@@ -50,6 +52,7 @@ _NO_BUCKETS: Final[Buckets] = (), (), inf, ()
 
 Labels = tuple[str, str]
 """Both labels of a row of totals; one that its family doesn't have is empty."""
+_Counts = dict[Labels, Scalar]
 Scalars = Mapping[Labels, Scalar]
 """The series of a counter or gauge."""
 Histograms = Mapping[Labels, Buckets]
@@ -69,7 +72,7 @@ class Merging(ABC):
     def __init__(self, known: Mapping[str, Family], base: Families) -> None:
         self._known = known
         self._base = base
-        self._scalars: dict[str, dict[Labels, Scalar]] = {}
+        self._scalars: dict[str, _Counts] = {}
         self._opened: dict[str, _Opened] = {}
 
     def put(self, rows: Sequence[Row]) -> None:
@@ -89,20 +92,14 @@ class Merging(ABC):
                 self._put_scalars(self._touched(name), summed, len(family.labels), of_family)
 
     @abstractmethod
-    def _put_scalars(
-        self,
-        series: dict[Labels, Scalar],
-        sums: dict[Labels, Scalar] | None,
-        width: int,
-        rows: Iterable[Row],
-    ) -> None:
+    def _put_scalars(self, series: _Counts, sums: _Counts | None, width: int, rows: _Rows) -> None:
         """Put rows into the ``series`` of a family with ``width`` labels, and their `SUMS`."""
 
     @abstractmethod
-    def _put_buckets(self, opened: _Opened, rows: Iterable[Row]) -> None:
+    def _put_buckets(self, opened: _Opened, rows: _Rows) -> None:
         """Put rows into the series of a histogram."""
 
-    def _touched(self, family: str) -> dict[Labels, Scalar]:
+    def _touched(self, family: str) -> _Counts:
         if family not in self._scalars:
             self._scalars[family] = dict(self._base.scalars.get(family, ()))
         return self._scalars[family]
@@ -119,13 +116,7 @@ class Merging(ABC):
 class Replacing(Merging):
     """Rows of totals, which take the place of what was read of them before."""
 
-    def _put_scalars(
-        self,
-        series: dict[Labels, Scalar],
-        sums: dict[Labels, Scalar] | None,
-        width: int,
-        rows: Iterable[Row],
-    ) -> None:
+    def _put_scalars(self, series: _Counts, sums: _Counts | None, width: int, rows: _Rows) -> None:
         for _, label_1, label_2, _, n, _, first, _, _, _ in rows:
             labels = label_1, label_2
             before = series[labels][1] if labels in series else 0
@@ -133,7 +124,7 @@ class Replacing(Merging):
             if sums is not None and label_2:
                 _add(sums, (label_2, ""), (label_2,), n - before, first)
 
-    def _put_buckets(self, opened: _Opened, rows: Iterable[Row]) -> None:
+    def _put_buckets(self, opened: _Opened, rows: _Rows) -> None:
         for _, label_1, label_2, bucket, n, sum_us, first, task, seconds, at in rows:
             found = opened[label_1, label_2]
             if bucket >= len(found.counts):
@@ -147,20 +138,14 @@ class Replacing(Merging):
 class Adding(Merging):
     """Rows of a tail, which are added. They have no exemplars."""
 
-    def _put_scalars(
-        self,
-        series: dict[Labels, Scalar],
-        sums: dict[Labels, Scalar] | None,
-        width: int,
-        rows: Iterable[Row],
-    ) -> None:
+    def _put_scalars(self, series: _Counts, sums: _Counts | None, width: int, rows: _Rows) -> None:
         for _, label_1, label_2, _, n, _, first in rows:
             labels = label_1, label_2
             _add(series, labels, labels[:width], n, first)
             if sums is not None and label_2:
                 _add(sums, (label_2, ""), (label_2,), n, first)
 
-    def _put_buckets(self, opened: _Opened, rows: Iterable[Row]) -> None:
+    def _put_buckets(self, opened: _Opened, rows: _Rows) -> None:
         for _, label_1, label_2, bucket, n, sum_us, first in rows:
             found = opened[label_1, label_2]
             if bucket >= len(found.counts):
@@ -170,9 +155,7 @@ class Adding(Merging):
             found.sums[bucket] += sum_us
 
 
-def _add(
-    series: dict[Labels, Scalar], labels: Labels, shown: tuple[str, ...], n: float, first: float
-) -> None:
+def _add(series: _Counts, labels: Labels, shown: tuple[str, ...], n: float, first: float) -> None:
     found = series.get(labels)
     if found is None:
         series[labels] = shown, n, first
