@@ -77,6 +77,21 @@ async def test_what_was_shown_before_the_label_closed_stays_shown(
     assert types(await scrape(scraper)) == expected
 
 
+async def test_values_are_counted_as_they_come(db: asyncpg.Connection) -> None:
+    counted = """
+        SELECT g.label, g.met, count(v), count(v) FILTER (WHERE NOT v.shown) = g.merged
+          FROM metrics.label_guards AS g LEFT JOIN metrics.label_values AS v USING (label)
+         WHERE g.label IN ('task_type', 'client_id') GROUP BY g.label ORDER BY g.label
+    """
+    await limit(db, 3)
+    for first, met in ((1, 2), (2, 3), (9, 5), (11, 7)):
+        for number in (first, first + 1, first):
+            await add_task(db, task_type=f"type {number}")
+        await fold(db)
+        rows = await db.fetch(counted)
+        assert [*map(tuple, rows)] == [("client_id", 1, 1, True), ("task_type", met, met, True)]
+
+
 async def test_writer_in_the_way_closes_the_label_later(
     database_url: str, db: asyncpg.Connection, scraper: Scraper
 ) -> None:

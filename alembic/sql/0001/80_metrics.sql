@@ -68,6 +68,7 @@ COMMENT ON COLUMN metrics.settings.label_limit IS
 CREATE TABLE metrics.label_guards (
     label     text        PRIMARY KEY,
     closed    boolean     NOT NULL DEFAULT false,
+    met       bigint      NOT NULL DEFAULT 0,
     merged    bigint      NOT NULL DEFAULT 0,
     tries     integer     NOT NULL DEFAULT 0,
     retry_at  timestamptz NOT NULL DEFAULT '-infinity'
@@ -79,6 +80,8 @@ COMMENT ON TABLE metrics.label_guards IS
 COMMENT ON COLUMN metrics.label_guards.label IS 'Name of the label.';
 COMMENT ON COLUMN metrics.label_guards.closed IS
     'It has reached settings.label_limit: facts of a value that is not shown yet count under other.';
+COMMENT ON COLUMN metrics.label_guards.met IS
+    'How many values there are in metrics.label_values: every fold asks, and to count them may take milliseconds.';
 COMMENT ON COLUMN metrics.label_guards.merged IS 'How many values count under other.';
 COMMENT ON COLUMN metrics.label_guards.tries IS
     'How often it could not be closed since somebody was writing; 0 once it is closed.';

@@ -28,10 +28,8 @@ BEGIN
      WHERE NOT g.closed
        -- Further away than any pause: the clock was set back.
        AND (g.retry_at <= clock_timestamp() OR g.retry_at > clock_timestamp() + interval '61 seconds')
-       AND most <= CASE WHEN g.label = 'agent_id' THEN greatest(
-                            (SELECT count(*) FROM metrics.label_values AS v WHERE v.label = 'agent_id'),
-                            (SELECT count(*) FROM public.agents))
-                        ELSE (SELECT count(*) FROM metrics.label_values AS v WHERE v.label = g.label) END;
+       AND most <= CASE WHEN g.label = 'agent_id' THEN greatest(g.met, (SELECT count(*) FROM public.agents))
+                        ELSE g.met END;
     IF full_labels IS NULL THEN
         RETURN;
     END IF;
@@ -57,7 +55,9 @@ BEGIN
             SELECT 'agent_id', a.agent_id FROM public.agents AS a) AS v
      WHERE v.label = ANY (full_labels) AND v.value <> ''
         ON CONFLICT DO NOTHING;
-    UPDATE metrics.label_guards AS g SET closed = true, tries = 0 WHERE g.label = ANY (full_labels);
+    UPDATE metrics.label_guards AS g
+       SET closed = true, tries = 0, met = (SELECT count(*) FROM metrics.label_values AS v WHERE v.label = g.label)
+     WHERE g.label = ANY (full_labels);
 END $$;
 COMMENT ON FUNCTION metrics.close_labels() IS
     'Closes the labels that have reached settings.label_limit, for ever: what is shown by then stays shown, further values count under other. They would go down if they were shown later after all. When somebody is writing for longer than 50 ms, it tries again after 1, 2, 4 ... 60 seconds.';
@@ -81,8 +81,8 @@ BEGIN
         RETURNING label, shown
     )
     UPDATE metrics.label_guards AS g
-       SET merged = g.merged + n.merged
-      FROM (SELECT label, count(*) AS merged FROM noted WHERE NOT shown GROUP BY label) AS n
+       SET met = g.met + n.met, merged = g.merged + n.merged
+      FROM (SELECT label, count(*) AS met, count(*) FILTER (WHERE NOT shown) AS merged FROM noted GROUP BY label) AS n
      WHERE g.label = n.label;
 END $$;
 COMMENT ON FUNCTION metrics.note_labels(public.task_events_open[]) IS
