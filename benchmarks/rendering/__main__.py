@@ -5,12 +5,13 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from statistics import median
 
-from benchmarks.rendering.past import AGENTS, FACTS, add_facts, fill
-from benchmarks.rendering.stages import Report
+from benchmarks.rendering.past import AGENTS, FACTS, fill
+from benchmarks.rendering.stages import Case, Report
 from benchmarks.support.database import Cluster, running_cluster
 from benchmarks.support.load import Order
 from benchmarks.support.processes import (
@@ -84,10 +85,7 @@ async def _stages(url: str, rounds: int) -> Report:
     return report
 
 
-def _stages_table(folded: Report, open_: Report) -> str:
-    cases = dict(folded["cases"])
-    for name in ("text", "OpenMetrics"):
-        cases[f"{name}, {FACTS:,} tasks open"] = open_["cases"][name]
+def _stages_table(cases: Mapping[str, Case]) -> str:
     rows = [["scrape", "samples", "MB", "read", "build", "render", "together", "gzip"]]
     for name in sorted(cases, key=lambda name: not name.startswith("text")):
         took = cases[name]["milliseconds"]
@@ -202,15 +200,13 @@ async def _measure(arguments: argparse.Namespace) -> str:
         print(f"filling: {AGENTS:,} agents and what they did", flush=True)
         await fill(url)
         print("measuring the stages", flush=True)
-        folded = await _stages(url, arguments.rounds)
-        await add_facts(url)
-        opened = await _stages(url, arguments.rounds)
+        stages = await _stages(url, arguments.rounds)
         print("measuring the API", flush=True)
         health = await _api(stack, url, cluster, arguments)
     return "\n\n".join(
         (
-            _STAGES.format(memory=folded["memory"] / 1e6),
-            _stages_table(folded, opened),
+            _STAGES.format(memory=stages["memory"] / 1e6),
+            _stages_table(stages["cases"]),
             _HEALTH,
             health,
             conditions(cluster.version),

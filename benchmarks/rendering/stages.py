@@ -110,7 +110,7 @@ async def _theirs(scraper: Scraper, chosen: Format) -> tuple[dict[str, float], b
 
 
 async def measure(url: str, rounds: int) -> Report:
-    """Measure all formats in turn, round after round; adds tasks at the end, and folds them."""
+    """Measure all formats in turn, round after round; then with tasks added, and folded."""
     settings = Settings()
     process = psutil.Process()
     before = process.memory_info().rss
@@ -132,6 +132,14 @@ async def measure(url: str, rounds: int) -> Report:
                 found.setdefault(first, []).append(stages)
                 stages, bodies[theirs] = await _theirs(scraper, chosen)
                 found.setdefault(theirs, []).append(stages)
+    await add_facts(url)
+    for chosen in FORMATS.values():
+        await _ours(scraper, chosen)
+    for _ in range(rounds):
+        for name, chosen in FORMATS.items():
+            opened = f"{name}, {FACTS:,} tasks open"
+            stages, bodies[opened] = await _ours(scraper, chosen)
+            found.setdefault(opened, []).append(stages)
     for _ in range(rounds):
         for name, chosen in FORMATS.items():
             await add_facts(url)
