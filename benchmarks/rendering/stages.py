@@ -4,7 +4,6 @@
 round by case and stage, the samples and bytes of each case, and what memory grew by.
 """
 
-import gzip
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -23,7 +22,7 @@ from ains.metrics import database_scraper
 from ains.settings import Settings
 from benchmarks.rendering.past import FACTS, add_facts
 from benchmarks.support.database import fold
-from collectors.exposition import all_metrics, exposition
+from collectors.exposition import all_metrics, compressed, exposition
 from collectors.negotiation import OPENMETRICS, TEXT, Format
 from collectors.rowmetric import RowMetric
 from collectors.scrape import Scraper
@@ -88,7 +87,7 @@ async def _ours(scraper: Scraper, chosen: Format) -> tuple[dict[str, float], byt
             for _ in metric.portions:
                 pass
     stages["build"] = watch.lap()
-    gzip.compress(body, 1)
+    await compressed([body])
     stages["gzip"] = watch.lap()
     return stages, body
 

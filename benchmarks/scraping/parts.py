@@ -6,7 +6,6 @@ PostgreSQL, *build* what it did itself to read and add up rows, both during `Scr
 """
 
 import gc
-import gzip
 import json
 import os
 from statistics import median
@@ -16,12 +15,11 @@ import uvloop
 
 from ains.metrics import database_scraper
 from ains.settings import Settings
-from collectors.exposition import all_metrics, render
+from collectors.exposition import all_metrics, compressed, render
 from collectors.negotiation import TEXT
 
 _SCRAPES = 200
 _WARMUP = 20
-_GZIP_LEVEL = 1
 
 
 async def _parts() -> dict[str, float]:
@@ -41,12 +39,12 @@ async def _parts() -> dict[str, float]:
             start = perf_counter()
             body = render(all_metrics(scraper, snapshot, TEXT), TEXT)
             rendered = perf_counter()
-            gzip.compress(body, _GZIP_LEVEL)
-            compressed = perf_counter()
+            await compressed([body])
+            packed = perf_counter()
             found.setdefault("waiting", []).append(wall - own)
             found.setdefault("build", []).append(own)
             found.setdefault("render", []).append(rendered - start)
-            found.setdefault("gzip", []).append(compressed - rendered)
+            found.setdefault("gzip", []).append(packed - rendered)
     finally:
         await scraper.close()
     return {name: 1000 * median(seconds) for name, seconds in found.items()}

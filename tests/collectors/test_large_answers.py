@@ -1,7 +1,8 @@
 """Answers of megabytes: whole in every form, and others are served while they are made."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 
 import asyncpg
@@ -11,7 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from collectors.base import Family, Row
-from collectors.exposition import exposition, render
+from collectors.exposition import compressed, exposition, render
 from collectors.negotiation import TEXT
 from collectors.rowmetric import RowMetric
 from collectors.scrape import Scraper
@@ -94,7 +95,7 @@ async def test_head_tells_the_length(client: TestClient[Any, Any]) -> None:
         assert await response.read() == b""
 
 
-async def test_others_have_their_turn_while_much_is_rendered() -> None:
+async def turns_of_others(work: Awaitable[list[bytes]]) -> tuple[int, list[bytes]]:
     turns = 0
 
     async def count() -> None:
@@ -104,8 +105,22 @@ async def test_others_have_their_turn_while_much_is_rendered() -> None:
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count())
-    pieces = await exposition(Many().collect(), TEXT)
+    done = await work
     counting.cancel()
+    return turns, done
+
+
+async def test_others_have_their_turn_while_much_is_rendered() -> None:
+    turns, pieces = await turns_of_others(exposition(Many().collect(), TEXT))
     assert turns > 20
     assert max(map(len, pieces)) < 50_000
     assert b"".join(pieces) == render(Many().collect(), TEXT)
+
+
+async def test_others_have_their_turn_while_much_is_compressed() -> None:
+    pieces = await exposition(Many().collect(), TEXT)
+    whole = b"".join(pieces)
+    turns, packed = await turns_of_others(compressed(pieces))
+    assert turns > 5
+    assert gzip.decompress(b"".join(packed)) == whole
+    assert sum(map(len, packed)) < len(whole) / 5
