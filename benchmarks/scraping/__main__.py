@@ -13,14 +13,12 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, Final
 
-import psutil
-
 from benchmarks.scraping import agreement
 from benchmarks.scraping.exporters import POSTGRES_EXPORTER
 from benchmarks.scraping.past import AGENTS, LIFECYCLES, LIVE, prepared
 from benchmarks.scraping.targets import FLOOR, OURS, Target, start_ours, start_peers
 from benchmarks.support.database import Cluster, running_cluster
-from benchmarks.support.processes import others_seconds
+from benchmarks.support.processes import hurry_all, others_seconds
 from benchmarks.support.results import DATA, conditions, save, table
 
 _SIZES: Final = (10_000, 100_000, 1_000_000)
@@ -124,12 +122,6 @@ async def _databases(cluster: Cluster, arguments: argparse.Namespace) -> dict[st
     return found
 
 
-def _hurry(process: psutil.Process) -> None:
-    """What it starts from now on inherits it."""
-    for each in (process, *process.children(recursive=True)):
-        os.sched_setscheduler(each.pid, os.SCHED_RR, os.sched_param(1))
-
-
 def _due(target: Target, budget: float) -> bool:
     return len(target.seconds) < _LEAST_ROUNDS or target.spent < budget
 
@@ -227,8 +219,7 @@ async def _run(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         )
         urls = await _databases(cluster, arguments)
         if arguments.realtime:
-            for process in (psutil.Process(), psutil.Process(cluster.pid)):
-                _hurry(process)
+            hurry_all(cluster.pid)
         servers = stack.enter_context(ExitStack())
         sizes = [_Size(title, url) for title, url in urls.items()]
         for size in sizes:

@@ -22,6 +22,8 @@ __all__ = [
     "cpu_seconds",
     "free_port",
     "generator",
+    "hurry",
+    "hurry_all",
     "others_seconds",
     "python_process",
     "quiet",
@@ -142,6 +144,26 @@ async def generator() -> AsyncIterator[Generator]:
         assert process.stdin is not None
         process.stdin.close()
         await process.wait()
+
+
+def hurry(pid: int) -> bool:
+    """Give a process and its children, now and later, real-time priority; False if not allowed."""
+    parent = psutil.Process(pid)
+    try:
+        for process in (parent, *parent.children(recursive=True)):
+            os.sched_setscheduler(process.pid, os.SCHED_RR, os.sched_param(1))
+    except (AttributeError, PermissionError):  # not Linux, or not root
+        return False
+    return True
+
+
+def hurry_all(server: int | None) -> None:
+    """Give real-time priority to this process and to ``server``, the id of a running one.
+
+    Raises `SystemExit` where that is not allowed.
+    """
+    if not all(hurry(pid) for pid in (os.getpid(), server) if pid is not None):
+        raise SystemExit("--realtime needs Linux, and root or CAP_SYS_NICE")
 
 
 def cpu_seconds(pid: int | None) -> float:
