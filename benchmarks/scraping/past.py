@@ -73,14 +73,15 @@ SELECT task_id, client_id, task_type, 'benchmark', status, priority, agent_id, a
 """
 _FACTS: Final = """
 INSERT INTO task_events_open
-    (at, event, task_id, task_type, client_id, agent_id, reason, retry, from_status, to_status,
-     from_priority, to_priority, blocked_change, duration_us, queue_us)
+    (at, event, task_id, task_type, client_id, agent_id, from_status, to_status, priority, took_us,
+     details)
 SELECT f.at, f.event, p.task_id, p.task_type, p.client_id,
        CASE WHEN f.event = 'created' THEN '' ELSE coalesce(p.agent_id, '') END,
-       CASE WHEN f.event IN ('timed_out', 'failed') THEN p.reason ELSE '' END, 0,
-       f.from_status, f.to_status, p.priority, p.priority, 0,
-       CASE WHEN f.event IN ('completed', 'failed') THEN p.duration_us END,
-       CASE WHEN f.event = 'assigned' THEN p.queue_us END
+       f.from_status, f.to_status, p.priority,
+       CASE WHEN f.event IN ('completed', 'failed') THEN p.duration_us
+            WHEN f.event = 'assigned' THEN p.queue_us END,
+       CASE WHEN f.event IN ('timed_out', 'failed')
+            THEN ROW (p.reason, 0, p.priority, 0)::task_event_details END
   FROM coming AS p
  CROSS JOIN LATERAL (VALUES
        ('created', p.created_at, '', 'PENDING'),

@@ -31,15 +31,16 @@ from benchmarks.write_path.workload import (
 
 _LEGEND = f"""\
 pgbench, {{clients}} clients, prepared statements, each a transaction of its own. The variants take
-turns of 100 ms, in {{rounds}} rounds of {{seconds:g}} s for each; sums of all rounds. The
-*service's* lifecycle is the statements for POST /ains/tasks, which routes the task at once, and for
-an agent's reports of ACTIVE and COMPLETED (under load `ains serve` sends several of each together,
-which share a commit); the other one is four of the simplest statements that do: INSERT, ASSIGNED,
-ACTIVE, COMPLETED. *Facts by the client*: no triggers, but each statement writes its fact as well,
-which is what any record of facts costs, and every other writer would forget. *The ledger* is its
-triggers without what follows from a fact. *Everything* is what users have, with trust ({AGENTS}
-agents), webhooks (of 10 of {CLIENTS} clients), dependents and chains (looked for, none there); *all
-but the facts* is that without the ledgers' rows, and *for the facts* tells the two apart. CPU is
+turns of 100 ms, in {{rounds}} rounds of {{seconds:g}} s for each, every round in fresh databases;
+sums of all rounds. The *service's* lifecycle is the statements for POST /ains/tasks, which routes
+the task at once, and for an agent's reports of ACTIVE and COMPLETED (under load `ains serve` sends
+several of each together, which share a commit); the other one is four of the simplest statements
+that do: INSERT, ASSIGNED, ACTIVE, COMPLETED. *Facts by the client*: no triggers, but each statement
+writes its fact as well, which is what any record of facts costs, and every other writer would
+forget. *The ledger* is its triggers without what follows from a fact. *Everything* is what users
+have, with trust ({AGENTS} agents), webhooks (of 10 of {CLIENTS} clients), dependents and chains
+(looked for, none there); *all but the facts* is that without the ledgers' rows, and *for the facts*
+tells the two apart. CPU is
 processor time of the whole of PostgreSQL; folding is the worker's, later, and not part of it."""
 
 
@@ -64,8 +65,8 @@ class _Found:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/ledger", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often all is measured (5)")
-    parser.add_argument("--seconds", type=float, default=6, help="each variant's share of it (6)")
+    parser.add_argument("--rounds", type=int, default=10, help="how often all is measured (10)")
+    parser.add_argument("--seconds", type=float, default=3, help="each variant's share of it (3)")
     parser.add_argument("--clients", type=int, default=8, help="connections to each database (8)")
     parser.add_argument("--only", default="", help="only the script of this name (INSERT)")
     parser.add_argument("--save", action="store_true", help="put the table into RESULTS.md")
@@ -136,28 +137,37 @@ def _rows(found: dict[str, dict[str, _Found]]) -> list[list[str]]:
     return rows
 
 
+async def _databases(
+    stack: AsyncExitStack, cluster: Cluster, place: Path, names: list[str]
+) -> dict[str, dict[str, Load]]:
+    """Make a database for each variant, in random order; returns loads by script and variant."""
+    loads: dict[str, dict[str, Load]] = {name: {} for name in names}
+    for number, variant in enumerate(random.sample([*VARIANTS], len(VARIANTS))):
+        url = await cluster.create(f"bench_ledger_{number}")
+        stack.push_async_callback(cluster.drop, f"bench_ledger_{number}")
+        key = await prepare(url, variant)
+        for name in names:
+            if text := script_of(name, variant):
+                script = place / f"{name} {variant}"
+                script.write_text(text.replace("{key}", key))
+                loads[name][variant] = Load(url, script)
+    return loads
+
+
 async def _run(arguments: argparse.Namespace) -> str:
     names = [name for name in SCRIPTS if arguments.only in name]
+    found = {name: {v: _Found() for v in VARIANTS if script_of(name, v)} for name in names}
     shares: list[float] = []
     async with AsyncExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ains-scripts-")))
         cluster = await stack.enter_async_context(
             running_cluster(arguments.database_url, arguments.data_dir, on_disk=True)
         )
-        loads: dict[str, dict[str, Load]] = {name: {} for name in names}
-        for number, variant in enumerate(VARIANTS):
-            url = await cluster.create(f"bench_ledger_{number}")
-            stack.push_async_callback(cluster.drop, f"bench_ledger_{number}")
-            key = await prepare(url, variant)
-            for name in names:
-                if text := script_of(name, variant):
-                    script = place / f"{name} {variant}"
-                    script.write_text(text.replace("{key}", key))
-                    loads[name][variant] = Load(url, script)
-        found = {name: {variant: _Found() for variant in loads[name]} for name in names}
         for number in range(arguments.rounds):
             print(f"round {number + 1} of {arguments.rounds}", flush=True)
-            shares += [await _measure(arguments, cluster, loads[x], found[x]) for x in names]
+            async with AsyncExitStack() as databases:
+                loads = await _databases(databases, cluster, place, names)
+                shares += [await _measure(arguments, cluster, loads[x], found[x]) for x in names]
         note = (
             f"{conditions(cluster.version)} Other programs took "
             f"{100 * median(shares):.0f} % of the machine (median)."

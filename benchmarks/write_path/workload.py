@@ -54,20 +54,19 @@ WHERE task_id = :task_id::uuid AND status = 'ACTIVE'""",
 # The same facts as the ledger's trigger writes, by whoever changes the task and by no other.
 _FACT: Final = """\
 WITH t AS ({change}) INSERT INTO task_events_open (at, event, task_id, task_type, client_id, \
-agent_id, reason, retry, from_status, to_status, from_priority, to_priority, blocked_change, \
-duration_us, queue_us) SELECT clock_timestamp(), {fact} FROM t RETURNING task_id"""
+agent_id, from_status, to_status, priority, took_us) \
+SELECT clock_timestamp(), {fact} FROM t RETURNING task_id"""
 _CREATED: Final = """\
-'created', task_id, task_type, client_id, '', '', 0, '', 'PENDING', priority, priority, \
-is_blocked::integer, NULL, NULL"""
+'created', task_id, task_type, client_id, '', '', 'PENDING', priority, NULL"""
 _CHANGED: Final = """\
-'{event}', task_id, task_type, client_id, assigned_agent_id, '', 0, '{before}', '{after}', \
-priority, priority, 0, {duration}, {queue}"""
+'{event}', task_id, task_type, client_id, assigned_agent_id, '{before}', '{after}', \
+priority, {took}"""
 _FACTS: Final = tuple(
-    _CHANGED.format(event=event, before=before, after=after, duration=duration, queue=queue)
-    for event, before, after, duration, queue in (
-        ("assigned", "PENDING", "ASSIGNED", "NULL", "microseconds(assigned_at - queued_at)"),
-        ("started", "ASSIGNED", "ACTIVE", "NULL", "NULL"),
-        ("completed", "ACTIVE", "COMPLETED", "microseconds(completed_at - started_at)", "NULL"),
+    _CHANGED.format(event=event, before=before, after=after, took=took)
+    for event, before, after, took in (
+        ("assigned", "PENDING", "ASSIGNED", "microseconds(assigned_at - queued_at)"),
+        ("started", "ASSIGNED", "ACTIVE", "NULL"),
+        ("completed", "ACTIVE", "COMPLETED", "microseconds(completed_at - started_at)"),
     )
 )
 
