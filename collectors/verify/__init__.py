@@ -119,7 +119,7 @@ class _Verification:
         # The locks on the open parts end here: nobody who wants to rotate them waits for the rest.
         await self.connection.execute("SAVEPOINT open_parts")
         open_facts = await facts.open_facts(reader)
-        open_ids = await facts.ids_of_open(reader)
+        open_keys = await facts.keys_of_open(reader)
         for ledger in LEDGERS:
             report.open_facts += await definition.count(
                 reader, ledger, "open", families, labels, by_python
@@ -143,7 +143,7 @@ class _Verification:
         report.skipped += [f"{name}: this role may not read the table" for name in sorted(hidden)]
 
         found = report.differences
-        found += await facts.repeated(reader, open_ids)
+        found += await facts.repeated(reader, open_keys)
         found += self._compare("ledger", pruned.with_(closed), totals)
         found += compare("definition", families, by_python, closed.with_(open_facts).sums)
         found += self._compare("series", totals.with_(open_facts), series)

@@ -46,11 +46,14 @@ FAMILIES: Final = frozenset(
 """The families that facts add to."""
 
 _TASKS: Final = """
-SELECT from_status, to_status, task_type, client_id, agent_id, reason, retry,
-       from_priority, to_priority, blocked_change,
-       width_bucket(duration_us, $1), width_bucket(queue_us, $2),
-       count(*), metrics.saturated(coalesce(sum(duration_us), 0)),
-       metrics.saturated(coalesce(sum(queue_us), 0))
+SELECT from_status, to_status, task_type, client_id, agent_id, coalesce((details).reason, ''),
+       coalesce((details).retry, 0), coalesce((details).from_priority, priority), priority,
+       coalesce((details).blocked_change, 0),
+       CASE WHEN to_status <> 'ASSIGNED' THEN width_bucket(took_us, $1) END,
+       CASE WHEN to_status = 'ASSIGNED' THEN width_bucket(took_us, $2) END,
+       count(*),
+       metrics.saturated(coalesce(sum(took_us) FILTER (WHERE to_status <> 'ASSIGNED'), 0)),
+       metrics.saturated(coalesce(sum(took_us) FILTER (WHERE to_status = 'ASSIGNED'), 0))
   FROM {table} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 """
 _CHAINS: Final = """

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
     from collectors.reader import Reader, Row
 
-__all__ = ["Progress", "Recount", "closed_facts", "ids_of_open", "open_facts", "repeated", "stored"]
+__all__ = [
+    "Progress",
+    "Recount",
+    "closed_facts",
+    "keys_of_open",
+    "open_facts",
+    "repeated",
+    "stored",
+]
 
 # Some ten thousand facts: an array of a few megabytes in the backend.
 _PORTION_PAGES: Final = 256
@@ -43,16 +51,21 @@ SELECT c.family, c.label_1, c.label_2, c.bucket, c.n, c.sum_us, c.first_at
            SELECT array_agg(o) FROM public.{ledger}_events_open AS o)) AS c
  WHERE metrics.is_current_snapshot()
 """
-_OPEN_IDS: Final = """
-SELECT coalesce(array_agg(event_id), '{{}}') FROM public.{ledger}_events_open
- WHERE metrics.is_current_snapshot()
+# What tells a fact from all others, and the type of that.
+_KEYS: Final[Mapping[str, Mapping[str, str]]] = {
+    "task": {"at": "timestamptz", "task_id": "uuid", "event": "text"},
+    "chain": {"event_id": "bigint"},
+    "webhook": {"event_id": "bigint"},
+}
+_OPEN_KEYS: Final = """
+SELECT {arrays} FROM public.{ledger}_events_open WHERE metrics.is_current_snapshot()
 """
 _REPEATED: Final = """
-SELECT event_id, count(*)
-  FROM (SELECT event_id FROM public.{ledger}_events_closed
+SELECT {key}, count(*)
+  FROM (SELECT {key} FROM public.{ledger}_events_closed
          UNION ALL
-        SELECT unnest($1::bigint[])) AS f
- GROUP BY event_id HAVING count(*) > 1 ORDER BY event_id
+        SELECT * FROM unnest({arrays})) AS f
+ GROUP BY {key} HAVING count(*) > 1 ORDER BY {key}
 """
 _STORED: Final = "SELECT family, label_1, label_2, bucket, n, sum_us, first_at FROM metrics.{}"
 
@@ -134,20 +147,28 @@ async def _read(rows: AsyncIterator[Sequence[Row]], into: Recount) -> Recount:
     return into
 
 
-async def ids_of_open(reader: Reader) -> dict[str, list[int]]:
-    """The ids of the open facts, by ledger."""
-    return {
-        ledger: (await reader.fetch(_OPEN_IDS.format(ledger=ledger)))[0][0] for ledger in LEDGERS
-    }
+async def keys_of_open(reader: Reader) -> dict[str, Row]:
+    """What identifies the open facts, by ledger: an array for each column of the key."""
+    found = {}
+    for ledger in LEDGERS:
+        arrays = ", ".join(f"coalesce(array_agg({column}), '{{}}')" for column in _KEYS[ledger])
+        [found[ledger]] = await reader.fetch(_OPEN_KEYS.format(arrays=arrays, ledger=ledger))
+    return found
 
 
-async def repeated(reader: Reader, open_ids: Mapping[str, Sequence[int]]) -> list[Difference]:
+async def repeated(reader: Reader, open_keys: Mapping[str, Row]) -> list[Difference]:
     """Facts that are in the ledger more than once: counted twice, they would still add up."""
     found = []
-    for ledger, ids in open_ids.items():
-        still_open = set(ids)
-        for event, n in await reader.fetch(_REPEATED.format(ledger=ledger), ids):
-            where = "open and closed" if event in still_open else "closed"
-            its = {"event_id": str(event)}
+    for ledger, keys in open_keys.items():
+        still_open = set(zip(*keys, strict=True))
+        columns, types = _KEYS[ledger], _KEYS[ledger].values()
+        query = _REPEATED.format(
+            ledger=ledger,
+            key=", ".join(columns),
+            arrays=", ".join(f"${n}::{kind}[]" for n, kind in enumerate(types, 1)),
+        )
+        for *key, n in await reader.fetch(query, *keys):
+            where = "open and closed" if tuple(key) in still_open else "closed"
+            its = dict(zip(columns, map(str, key), strict=True))
             found.append(Difference("unique", f"{ledger}_events", its, where, "1", str(n)))
     return found

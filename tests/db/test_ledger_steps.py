@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 
 from ains.domain.states import TaskStatus
-from tests.support.rows import add_agent
+from tests.support.rows import add_agent, events
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _SHORT_CUTS = re.compile(
@@ -27,7 +27,7 @@ _UPDATE = """
 _FACTS = """
     SELECT event, task_type, client_id, agent_id, reason, retry, from_status, to_status,
            from_priority, to_priority, blocked_change, duration_us, queue_us
-      FROM task_events WHERE task_id = $1 ORDER BY at, event_id
+      FROM task_events WHERE task_id = $1 ORDER BY at
 """
 _TOLD = "SELECT payload FROM webhook_deliveries WHERE subject_id = $1 ORDER BY sequence"
 _WEBHOOK = """
@@ -68,8 +68,8 @@ async def _lives(db: asyncpg.Connection) -> dict[Any, Any]:
 async def test_short_cuts_write_what_the_general_case_writes(db: asyncpg.Connection) -> None:
     for agent_id in ("agent", "client"):
         await add_agent(db, agent_id)
-    events = ("created", "assigned", "started", "completed", "failed", "cancelled")
-    await db.execute(_WEBHOOK, [f"task.{event}" for event in events])
+    told = ("created", "assigned", "started", "completed", "failed", "cancelled")
+    await db.execute(_WEBHOOK, [f"task.{event}" for event in told])
     by_short_cuts = await _lives(db)
     done = await db.fetch(_DONE)
     definition = await db.fetchval("SELECT pg_get_functiondef('tasks_ledger'::regproc)")
@@ -79,4 +79,44 @@ async def test_short_cuts_write_what_the_general_case_writes(db: asyncpg.Connect
     assert await _lives(db) == by_short_cuts
     assert [(2 * row["completed"], 2 * row["failed"]) for row in done] == [
         tuple(row) for row in await db.fetch(_DONE)
+    ]
+
+
+async def test_facts_are_in_order_however_coarse_the_clock(db: asyncpg.Connection) -> None:
+    """Those of one statement, on a clock that stands still meanwhile."""
+    definition = await db.fetchval("SELECT pg_get_functiondef('tasks_ledger'::regproc)")
+    await db.execute(definition.replace("clock_timestamp()", "now()"))
+    task = await db.fetchval(_INSERT, "ACTIVE", "agent", False, *[_START] * 4)
+    await db.execute("UPDATE tasks SET deadline_at = now() WHERE task_id = $1", task)
+    await db.execute(
+        "UPDATE tasks SET status = 'FAILED', failure_reason = 'timeout' WHERE task_id = $1", task
+    )
+    await db.execute("UPDATE tasks SET status = 'COMPLETED' WHERE task_id = $1", task)
+    assert await events(db, task) == [
+        *("created", "started", "timed_out", "failed", "reopened", "completed")
+    ]
+    moments = "SELECT count(DISTINCT at) FROM task_events WHERE task_id = $1"
+    assert await db.fetchval(moments, task) == 6
+
+
+async def test_only_what_is_out_of_the_ordinary_has_details(db: asyncpg.Connection) -> None:
+    task = await db.fetchval(_INSERT, "PENDING", None, False, *[_START] * 4)
+    blocked = await db.fetchval(_INSERT, "PENDING", None, True, *[_START] * 4)
+    for status in ("ASSIGNED", "ACTIVE", "COMPLETED"):
+        await db.execute(
+            "UPDATE tasks SET status = $2, assigned_agent_id = 'agent' WHERE task_id = $1",
+            *(task, status),
+        )
+    await db.execute("UPDATE tasks SET priority = 7 WHERE task_id = $1", blocked)
+    await db.execute("UPDATE tasks SET is_blocked = false WHERE task_id = $1", blocked)
+    await db.execute("DELETE FROM tasks WHERE task_id = $1", blocked)
+    details = "SELECT event, details FROM task_events_open WHERE task_id = $1 ORDER BY at"
+    assert [tuple(row) for row in await db.fetch(details, task)] == [
+        *((event, None) for event in ("created", "assigned", "started", "completed"))
+    ]
+    assert [tuple(row) for row in await db.fetch(details, blocked)] == [
+        ("created", ("", 0, 3, 1)),
+        ("reprioritised", ("", 0, 3, 0)),
+        ("unblocked", ("", 0, 7, -1)),
+        ("cancelled", ("deleted", 0, 7, 0)),
     ]

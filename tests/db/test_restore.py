@@ -91,7 +91,7 @@ async def assert_counts_on(dsn: str, before: Values) -> None:
         await fold(db)
         assert await shown(scraper) == after
         assert await wrong(db) == []
-        for ledger in ("task", "chain", "webhook"):
+        for ledger in ("chain", "webhook"):
             twice = f"SELECT count(*) - count(DISTINCT event_id) FROM {ledger}_events"
             assert await db.fetchval(twice) == 0
         await db.execute("SELECT metrics.make_partitions($1)", datetime.now(UTC).date() + 9 * DAYS)

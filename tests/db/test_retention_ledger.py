@@ -107,11 +107,9 @@ class TestMakePartitions:
         await fold(db)
         await db.execute(
             "INSERT INTO task_events_closed_default (at, event, task_id, task_type, client_id,"
-            " agent_id, reason, retry, from_status, to_status, from_priority, to_priority,"
-            " blocked_change, event_id)"
+            " agent_id, from_status, to_status, priority)"
             f" SELECT at + interval '{ahead} day', event, task_id, task_type, client_id, agent_id,"
-            " reason, retry, from_status, to_status, from_priority, to_priority, blocked_change,"
-            " event_id"
+            " from_status, to_status, priority"
             " FROM task_events_closed_default CROSS JOIN generate_series(1, 50000)"
         )
         day = today() + ahead * DAYS

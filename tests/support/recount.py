@@ -6,7 +6,10 @@ _RECOUNT = """
 WITH again AS (
     SELECT c.family, c.label_1, c.label_2, c.bucket, sum(c.n) AS n, sum(c.sum_us) AS sum_us
       FROM (SELECT * FROM metrics.task_contributions(
-                ARRAY(SELECT ROW (e.*)::public.task_events_open FROM public.task_events AS e))
+                ARRAY(SELECT ROW (e.*)::public.task_events_open
+                        FROM (SELECT * FROM public.task_events_open
+                               UNION ALL
+                              SELECT * FROM public.task_events_closed) AS e))
              UNION ALL
             SELECT * FROM metrics.chain_contributions(
                 ARRAY(SELECT ROW (e.*)::public.chain_events_open FROM public.chain_events AS e))

@@ -52,7 +52,5 @@ async def status(db: asyncpg.Connection, task: UUID) -> str:
 
 async def events(db: asyncpg.Connection, task: UUID) -> list[str]:
     """What happened to a task, oldest first."""
-    rows = await db.fetch(
-        "SELECT event FROM task_events WHERE task_id = $1 ORDER BY at, event_id", task
-    )
+    rows = await db.fetch("SELECT event FROM task_events WHERE task_id = $1 ORDER BY at", task)
     return [row["event"] for row in rows]

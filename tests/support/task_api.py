@@ -111,7 +111,7 @@ class TaskApi:
     async def events(self, task_id: str) -> list[str]:
         """What the ledger says of the task, in order."""
         rows = await self.db.fetch(
-            "SELECT event FROM task_events WHERE task_id = $1 ORDER BY at, event_id", UUID(task_id)
+            "SELECT event FROM task_events WHERE task_id = $1 ORDER BY at", UUID(task_id)
         )
         return [row["event"] for row in rows]
 

@@ -28,10 +28,19 @@ COMMENT ON FUNCTION metrics.is_current_snapshot() IS
     'TRUNCATE empties a table for older snapshots too, which would then see facts neither open nor in the totals. True when this can''t have happened, else an error.';
 
 CREATE OR REPLACE VIEW public.task_events AS
-    SELECT * FROM public.task_events_open
-     WHERE (SELECT metrics.require_rotations(r.happened, r.seen) FROM metrics.rotation_state AS r)
-    UNION ALL
-    SELECT * FROM public.task_events_closed;
+    SELECT f.at, f.event, f.task_id, f.task_type, f.client_id, f.agent_id,
+           coalesce((f.details).reason, '') AS reason,
+           coalesce((f.details).retry, 0) AS retry,
+           f.from_status, f.to_status,
+           coalesce((f.details).from_priority, f.priority) AS from_priority,
+           f.priority AS to_priority,
+           coalesce((f.details).blocked_change, 0::smallint) AS blocked_change,
+           CASE WHEN f.to_status <> 'ASSIGNED' THEN f.took_us END AS duration_us,
+           CASE WHEN f.to_status = 'ASSIGNED' THEN f.took_us END AS queue_us
+      FROM (SELECT * FROM public.task_events_open
+              WHERE (SELECT metrics.require_rotations(r.happened, r.seen) FROM metrics.rotation_state AS r)
+             UNION ALL
+            SELECT * FROM public.task_events_closed) AS f;
 CREATE OR REPLACE VIEW public.chain_events AS
     SELECT * FROM public.chain_events_open
      WHERE (SELECT metrics.require_rotations(r.happened, r.seen) FROM metrics.rotation_state AS r)

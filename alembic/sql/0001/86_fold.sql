@@ -50,7 +50,7 @@ BEGIN
       FROM (SELECT l.label, l.value
               FROM public.task_events_open AS o
              CROSS JOIN LATERAL (VALUES ('task_type', o.task_type), ('client_id', o.client_id),
-                                        ('agent_id', o.agent_id), ('failure_reason', o.reason)) AS l (label, value)
+                                        ('agent_id', o.agent_id), ('failure_reason', (o.details).reason)) AS l (label, value)
              UNION
             SELECT 'agent_id', a.agent_id FROM public.agents AS a) AS v
      WHERE v.label = ANY (full_labels) AND v.value <> ''
@@ -70,7 +70,7 @@ BEGIN
         SELECT DISTINCT l.label, l.value
           FROM unnest(facts) AS f
          CROSS JOIN LATERAL (VALUES ('task_type', f.task_type), ('client_id', f.client_id),
-                                    ('agent_id', f.agent_id), ('failure_reason', f.reason)) AS l (label, value)
+                                    ('agent_id', f.agent_id), ('failure_reason', (f.details).reason)) AS l (label, value)
     ),
     noted AS (
         INSERT INTO metrics.label_values (label, value, shown)

@@ -65,9 +65,9 @@ async def test_clean_after_rows_were_deleted_and_history_pruned(db: asyncpg.Conn
         await db.execute("""
             SELECT metrics.add_pruned(
                 ARRAY(SELECT ROW (e.*)::task_events_open FROM task_events_closed AS e
-                       ORDER BY event_id LIMIT 100), '{}', '{}');
+                       ORDER BY at LIMIT 100), '{}', '{}');
             DELETE FROM task_events_closed
-             WHERE event_id IN (SELECT event_id FROM task_events_closed ORDER BY event_id LIMIT 100)
+             WHERE at IN (SELECT at FROM task_events_closed ORDER BY at LIMIT 100)
         """)
     report = await verified(db)
     assert report.differences == []
@@ -84,7 +84,8 @@ async def test_portions_and_partitions_are_counted_once_each(
     await busy(db)
     await fold(db)
     await db.execute("""
-        UPDATE task_events_closed SET at = '2001-06-01' WHERE event_id % 3 = 0
+        UPDATE task_events_closed SET at = timestamptz '2001-06-01' + (at - date_trunc('day', at))
+         WHERE hashtext(task_id::text) % 3 = 0
     """)
     report = await verified(db)
     assert [d for d in report.differences if d.part != "first_at"] == []

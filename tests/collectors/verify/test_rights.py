@@ -59,7 +59,10 @@ async def test_works_for_the_service_which_reads_partitions_by_way_of_their_ledg
     await db.execute("SELECT metrics.make_partitions()")
     await busy(db)
     await fold(db)
-    await db.execute("UPDATE task_events_closed SET at = '2001-01-01' WHERE event_id % 3 = 0")
+    await db.execute(
+        "UPDATE task_events_closed SET at = at - interval '20 years'"
+        " WHERE hashtext(task_id::text) % 3 = 0"
+    )
     partitions = await db.fetchval("SELECT count(DISTINCT tableoid) FROM task_events_closed")
     assert partitions == 2
     service = await asyncpg.connect(service_url)
