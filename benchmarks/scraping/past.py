@@ -73,9 +73,9 @@ SELECT task_id, client_id, task_type, 'benchmark', status, priority, agent_id, a
 """
 _FACTS: Final = """
 INSERT INTO task_events_open
-    (at, event, task_id, task_type, client_id, agent_id, from_status, to_status, priority, took_us,
+    (at, task_id, task_type, client_id, agent_id, from_status, to_status, priority, took_us,
      details)
-SELECT f.at, f.event, p.task_id, p.task_type, p.client_id,
+SELECT f.at, p.task_id, p.task_type, p.client_id,
        CASE WHEN f.event = 'created' THEN '' ELSE coalesce(p.agent_id, '') END,
        f.from_status, f.to_status, p.priority,
        CASE WHEN f.event IN ('completed', 'failed') THEN p.duration_us

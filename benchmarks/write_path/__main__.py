@@ -65,8 +65,8 @@ class _Found:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/ledger", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10, help="how often all is measured (10)")
-    parser.add_argument("--seconds", type=float, default=3, help="each variant's share of it (3)")
+    parser.add_argument("--rounds", type=int, default=6, help="how often all is measured (6)")
+    parser.add_argument("--seconds", type=float, default=6, help="each variant's share of it (6)")
     parser.add_argument("--clients", type=int, default=8, help="connections to each database (8)")
     parser.add_argument("--only", default="", help="only the script of this name (INSERT)")
     parser.add_argument("--save", action="store_true", help="put the table into RESULTS.md")

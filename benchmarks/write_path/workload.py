@@ -53,20 +53,19 @@ WHERE task_id = :task_id::uuid AND status = 'ACTIVE'""",
 )
 # The same facts as the ledger's trigger writes, by whoever changes the task and by no other.
 _FACT: Final = """\
-WITH t AS ({change}) INSERT INTO task_events_open (at, event, task_id, task_type, client_id, \
+WITH t AS ({change}) INSERT INTO task_events_open (at, task_id, task_type, client_id, \
 agent_id, from_status, to_status, priority, took_us) \
 SELECT clock_timestamp(), {fact} FROM t RETURNING task_id"""
 _CREATED: Final = """\
-'created', task_id, task_type, client_id, '', '', 'PENDING', priority, NULL"""
+task_id, task_type, client_id, '', '', 'PENDING', priority, NULL"""
 _CHANGED: Final = """\
-'{event}', task_id, task_type, client_id, assigned_agent_id, '{before}', '{after}', \
-priority, {took}"""
+task_id, task_type, client_id, assigned_agent_id, '{before}', '{after}', priority, {took}"""
 _FACTS: Final = tuple(
-    _CHANGED.format(event=event, before=before, after=after, took=took)
-    for event, before, after, took in (
-        ("assigned", "PENDING", "ASSIGNED", "microseconds(assigned_at - queued_at)"),
-        ("started", "ASSIGNED", "ACTIVE", "NULL"),
-        ("completed", "ACTIVE", "COMPLETED", "microseconds(completed_at - started_at)"),
+    _CHANGED.format(before=before, after=after, took=took)
+    for before, after, took in (
+        ("PENDING", "ASSIGNED", "microseconds(assigned_at - queued_at)"),
+        ("ASSIGNED", "ACTIVE", "NULL"),
+        ("ACTIVE", "COMPLETED", "microseconds(completed_at - started_at)"),
     )
 )
 

@@ -53,7 +53,7 @@ SELECT c.family, c.label_1, c.label_2, c.bucket, c.n, c.sum_us, c.first_at
 """
 # What tells a fact from all others, and the type of that.
 _KEYS: Final[Mapping[str, Mapping[str, str]]] = {
-    "task": {"at": "timestamptz", "task_id": "uuid", "event": "text"},
+    "task": {"at": "timestamptz", "task_id": "uuid", "to_status": "text"},
     "chain": {"event_id": "bigint"},
     "webhook": {"event_id": "bigint"},
 }

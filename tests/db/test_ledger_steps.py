@@ -110,7 +110,10 @@ async def test_only_what_is_out_of_the_ordinary_has_details(db: asyncpg.Connecti
     await db.execute("UPDATE tasks SET priority = 7 WHERE task_id = $1", blocked)
     await db.execute("UPDATE tasks SET is_blocked = false WHERE task_id = $1", blocked)
     await db.execute("DELETE FROM tasks WHERE task_id = $1", blocked)
-    details = "SELECT event, details FROM task_events_open WHERE task_id = $1 ORDER BY at"
+    details = """
+        SELECT task_event(from_status, to_status, details), details
+          FROM task_events_open WHERE task_id = $1 ORDER BY at
+    """
     assert [tuple(row) for row in await db.fetch(details, task)] == [
         *((event, None) for event in ("created", "assigned", "started", "completed"))
     ]

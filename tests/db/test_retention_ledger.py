@@ -106,9 +106,9 @@ class TestMakePartitions:
         await ended_tasks(db, 1)
         await fold(db)
         await db.execute(
-            "INSERT INTO task_events_closed_default (at, event, task_id, task_type, client_id,"
+            "INSERT INTO task_events_closed_default (at, task_id, task_type, client_id,"
             " agent_id, from_status, to_status, priority)"
-            f" SELECT at + interval '{ahead} day', event, task_id, task_type, client_id, agent_id,"
+            f" SELECT at + interval '{ahead} day', task_id, task_type, client_id, agent_id,"
             " from_status, to_status, priority"
             " FROM task_events_closed_default CROSS JOIN generate_series(1, 50000)"
         )

@@ -27,7 +27,8 @@ BEGIN
     ELSIF TG_TABLE_NAME = 'webhook_events_open' THEN
         INSERT INTO torture.facts SELECT 'webhook', n.event, count(*) FROM new_rows AS n GROUP BY 2;
     ELSE
-        INSERT INTO torture.facts SELECT 'task', n.event, count(*) FROM new_rows AS n GROUP BY 2;
+        INSERT INTO torture.facts
+        SELECT 'task', public.task_event(n.from_status, n.to_status, n.details), count(*) FROM new_rows AS n GROUP BY 2;
     END IF;
     RETURN NULL;
 END $$;

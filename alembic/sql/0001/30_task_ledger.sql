@@ -18,7 +18,6 @@ COMMENT ON COLUMN public.task_event_details.blocked_change IS '+1 when a blocked
 
 CREATE TABLE public.task_events_open (
     at          timestamptz NOT NULL,
-    event       text        NOT NULL,
     task_id     uuid        NOT NULL,
     task_type   text        NOT NULL,
     client_id   text        NOT NULL,
@@ -39,8 +38,32 @@ CREATE TABLE public.task_events_closed (
 CREATE INDEX task_events_closed_by_task ON public.task_events_closed (task_id);
 CREATE TABLE public.task_events_closed_default PARTITION OF public.task_events_closed DEFAULT;
 
+CREATE FUNCTION public.task_event(from_status text, to_status text, details public.task_event_details) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN from_status = '' THEN 'created'
+                WHEN from_status = to_status THEN CASE
+                    WHEN to_status <> 'PENDING' THEN 'timed_out'
+                    WHEN (details).blocked_change > 0 THEN 'blocked'
+                    WHEN (details).blocked_change < 0 THEN 'unblocked'
+                    ELSE 'reprioritised' END
+                WHEN to_status = 'PENDING' THEN CASE
+                    WHEN from_status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN 'reopened'
+                    WHEN (details).retry > 0 THEN 'retried'
+                    ELSE 'requeued' END
+                ELSE CASE to_status
+                    WHEN 'ASSIGNED' THEN 'assigned'
+                    WHEN 'ACTIVE' THEN 'started'
+                    WHEN 'COMPLETED' THEN 'completed'
+                    WHEN 'FAILED' THEN 'failed'
+                    WHEN 'CANCELLED' THEN 'cancelled' END
+           END
+$$;
+COMMENT ON FUNCTION public.task_event(text, text, public.task_event_details) IS
+    'What a fact of the task ledger is called: created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked. A task that is created and ASSIGNED at once is created only.';
+
 CREATE VIEW public.task_events AS
-    SELECT f.at, f.event, f.task_id, f.task_type, f.client_id, f.agent_id,
+    SELECT f.at, public.task_event(f.from_status, f.to_status, f.details) AS event,
+           f.task_id, f.task_type, f.client_id, f.agent_id,
            coalesce((f.details).reason, '') AS reason,
            coalesce((f.details).retry, 0) AS retry,
            f.from_status, f.to_status,
@@ -62,7 +85,6 @@ COMMENT ON VIEW public.task_events IS
     'Everything that happened to tasks, one row per transition (the creation of a task and its assignment are one, when they are one statement), and one before it when it ended an attempt by its timeout. SELECT * FROM task_events WHERE task_id = ... ORDER BY at.';
 
 COMMENT ON COLUMN public.task_events_open.at IS 'When it was written. Facts of one task are never of the same microsecond, so this is their order, also of transactions that waited for each other.';
-COMMENT ON COLUMN public.task_events_open.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked. A task that is created and ASSIGNED at once is created only.';
 COMMENT ON COLUMN public.task_events_open.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events_open.task_type IS 'Label, as it was then.';
 COMMENT ON COLUMN public.task_events_open.client_id IS 'Label, as it was then.';
@@ -74,7 +96,6 @@ COMMENT ON COLUMN public.task_events_open.took_us IS 'Microseconds: in the queue
 COMMENT ON COLUMN public.task_events_open.details IS 'What few facts say; NULL when there is no reason, no retry, the priority is as before and no blocked task began or ceased to wait.';
 
 COMMENT ON COLUMN public.task_events_closed.at IS 'When it was written. Facts of one task are never of the same microsecond, so this is their order, also of transactions that waited for each other.';
-COMMENT ON COLUMN public.task_events_closed.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked. A task that is created and ASSIGNED at once is created only.';
 COMMENT ON COLUMN public.task_events_closed.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events_closed.task_type IS 'Label, as it was then.';
 COMMENT ON COLUMN public.task_events_closed.client_id IS 'Label, as it was then.';
@@ -136,42 +157,41 @@ BEGIN
     IF OLD.status IS NULL THEN
         IF NEW.status = 'PENDING' AND NOT NEW.is_blocked THEN
             INSERT INTO public.task_events_open
-                (at, event, task_id, task_type, client_id, agent_id, from_status, to_status, priority)
-            VALUES (clock_timestamp(), 'created', NEW.task_id, NEW.task_type, NEW.client_id, '', '', 'PENDING',
+                (at, task_id, task_type, client_id, agent_id, from_status, to_status, priority)
+            VALUES (clock_timestamp(), NEW.task_id, NEW.task_type, NEW.client_id, '', '', 'PENDING',
                     NEW.priority);
             done := public.task_consequences('created', NEW, '', 'PENDING', '', '', NULL);
             RETURN NULL;
         ELSIF NEW.status = 'ASSIGNED' AND NEW.assigned_agent_id IS NOT NULL AND NOT NEW.is_blocked THEN
             INSERT INTO public.task_events_open
-                (at, event, task_id, task_type, client_id, agent_id, from_status, to_status, priority, took_us)
-            VALUES (clock_timestamp(), 'created', NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id,
-                    '', 'ASSIGNED', NEW.priority,
+                (at, task_id, task_type, client_id, agent_id, from_status, to_status, priority, took_us)
+            VALUES (clock_timestamp(), NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id, '',
+                    'ASSIGNED', NEW.priority,
                     public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at));
             done := public.task_consequences('created', NEW, '', 'ASSIGNED', NEW.assigned_agent_id, '', NULL);
             RETURN NULL;
         END IF;
     ELSIF OLD.status = 'ASSIGNED' AND NEW.status = 'ACTIVE' AND NEW.assigned_agent_id IS NOT NULL THEN
         INSERT INTO public.task_events_open
-            (at, event, task_id, task_type, client_id, agent_id, from_status, to_status, priority)
-        VALUES (clock_timestamp(), 'started', NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id,
-                'ASSIGNED', 'ACTIVE', NEW.priority);
+            (at, task_id, task_type, client_id, agent_id, from_status, to_status, priority)
+        VALUES (clock_timestamp(), NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id, 'ASSIGNED',
+                'ACTIVE', NEW.priority);
         done := public.task_consequences('started', NEW, 'ASSIGNED', 'ACTIVE', NEW.assigned_agent_id, '', NULL);
         RETURN NULL;
     ELSIF OLD.status = 'ACTIVE' AND NEW.status = 'COMPLETED' AND NEW.assigned_agent_id IS NOT NULL THEN
         took_us := public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at);
         INSERT INTO public.task_events_open
-            (at, event, task_id, task_type, client_id, agent_id, from_status, to_status, priority, took_us)
-        VALUES (clock_timestamp(), 'completed', NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id,
-                'ACTIVE', 'COMPLETED', NEW.priority, took_us);
+            (at, task_id, task_type, client_id, agent_id, from_status, to_status, priority, took_us)
+        VALUES (clock_timestamp(), NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id, 'ACTIVE',
+                'COMPLETED', NEW.priority, took_us);
         done := public.task_consequences('completed', NEW, 'ACTIVE', 'COMPLETED', NEW.assigned_agent_id, '', took_us);
         RETURN NULL;
     ELSIF OLD.status = 'PENDING' AND NEW.status = 'ASSIGNED' AND NEW.assigned_agent_id IS NOT NULL
           AND NOT OLD.is_blocked AND OLD.priority = NEW.priority THEN
         INSERT INTO public.task_events_open
-            (at, event, task_id, task_type, client_id, agent_id, from_status, to_status, priority, took_us)
-        VALUES (clock_timestamp(), 'assigned', NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id,
-                'PENDING', 'ASSIGNED', NEW.priority,
-                public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at));
+            (at, task_id, task_type, client_id, agent_id, from_status, to_status, priority, took_us)
+        VALUES (clock_timestamp(), NEW.task_id, NEW.task_type, NEW.client_id, NEW.assigned_agent_id, 'PENDING',
+                'ASSIGNED', NEW.priority, public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at));
         done := public.task_consequences('assigned', NEW, 'PENDING', 'ASSIGNED', NEW.assigned_agent_id, '', NULL);
         RETURN NULL;
     END IF;
@@ -247,16 +267,15 @@ BEGIN
             IF reason = 'timeout' AND from_status <> 'PENDING' AND OLD.deadline_at <= now() THEN
                 moment := clock_timestamp();
                 INSERT INTO public.task_events_open
-                    (at, event, task_id, task_type, client_id, agent_id, from_status, to_status, priority, details)
-                VALUES (moment, 'timed_out', NEW.task_id, NEW.task_type, NEW.client_id,
-                        OLD.assigned_agent_id, from_status, from_status, OLD.priority,
-                        ROW (reason, 0, OLD.priority, 0));
+                    (at, task_id, task_type, client_id, agent_id, from_status, to_status, priority, details)
+                VALUES (moment, NEW.task_id, NEW.task_type, NEW.client_id, OLD.assigned_agent_id, from_status,
+                        from_status, OLD.priority, ROW (reason, 0, OLD.priority, 0));
             END IF;
         END IF;
         moment := greatest(clock_timestamp(), moment + interval '1 microsecond'); -- however coarse a clock is
         INSERT INTO public.task_events_open
-            (at, event, task_id, task_type, client_id, agent_id, from_status, to_status, priority, took_us, details)
-        VALUES (moment, event, NEW.task_id, NEW.task_type, NEW.client_id, agent, from_status, to_status,
+            (at, task_id, task_type, client_id, agent_id, from_status, to_status, priority, took_us, details)
+        VALUES (moment, NEW.task_id, NEW.task_type, NEW.client_id, agent, from_status, to_status,
                 NEW.priority, took_us,
                 CASE WHEN reason <> '' OR retry > 0 OR from_priority <> NEW.priority OR blocked_change <> 0
                      THEN ROW (reason, retry, from_priority, blocked_change)::public.task_event_details END);
@@ -283,9 +302,9 @@ DECLARE
 BEGIN
     IF OLD.status IN ('PENDING', 'ASSIGNED', 'ACTIVE') THEN
         INSERT INTO public.task_events_open
-            (at, event, task_id, task_type, client_id, agent_id, from_status, to_status, priority, details)
-        VALUES (clock_timestamp(), 'cancelled', OLD.task_id, OLD.task_type, OLD.client_id, agent, OLD.status,
-                'CANCELLED', OLD.priority,
+            (at, task_id, task_type, client_id, agent_id, from_status, to_status, priority, details)
+        VALUES (clock_timestamp(), OLD.task_id, OLD.task_type, OLD.client_id, agent, OLD.status, 'CANCELLED',
+                OLD.priority,
                 ROW ('deleted', 0, OLD.priority, -(OLD.status = 'PENDING' AND OLD.is_blocked)::integer));
         done := public.task_consequences('cancelled', OLD, OLD.status, 'CANCELLED', agent, 'deleted', NULL);
     END IF;

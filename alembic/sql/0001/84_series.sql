@@ -28,7 +28,8 @@ COMMENT ON FUNCTION metrics.is_current_snapshot() IS
     'TRUNCATE empties a table for older snapshots too, which would then see facts neither open nor in the totals. True when this can''t have happened, else an error.';
 
 CREATE OR REPLACE VIEW public.task_events AS
-    SELECT f.at, f.event, f.task_id, f.task_type, f.client_id, f.agent_id,
+    SELECT f.at, public.task_event(f.from_status, f.to_status, f.details) AS event,
+           f.task_id, f.task_type, f.client_id, f.agent_id,
            coalesce((f.details).reason, '') AS reason,
            coalesce((f.details).retry, 0) AS retry,
            f.from_status, f.to_status,

@@ -27,8 +27,8 @@ DAMAGE = {
     ),
     "lost row": (
         (
-            "DELETE FROM task_events_closed WHERE event = 'created' AND at = ("
-            "SELECT min(at) FROM task_events_closed WHERE event = 'created')"
+            "DELETE FROM task_events_closed WHERE from_status = '' AND at = ("
+            "SELECT min(at) FROM task_events_closed WHERE from_status = '')"
         ),
         "ledger",
         "ains_tasks_created_total",

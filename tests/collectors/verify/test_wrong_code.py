@@ -41,7 +41,7 @@ async def test_finds_a_fold_that_leaves_one_contribution_out(db: asyncpg.Connect
     ("change", "family"),
     [
         (
-            ("CASE r.event WHEN 'cancelled'", "CASE r.event WHEN 'reopened'"),
+            ("r.to_status = 'CANCELLED'", "r.to_status = 'FAILED'"),
             "ains_tasks_cancelled_total",
         ),
         (("width_bucket(value_us - 1", "width_bucket(value_us"), "ains_chain_duration_seconds"),
