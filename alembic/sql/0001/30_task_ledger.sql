@@ -61,28 +61,11 @@ $$;
 COMMENT ON FUNCTION public.task_event(text, text, public.task_event_details) IS
     'What a fact of the task ledger is called: created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked. A task that is created and ASSIGNED at once is created only.';
 
-CREATE VIEW public.task_events AS
-    SELECT f.at, public.task_event(f.from_status, f.to_status, f.details) AS event,
-           f.task_id, f.task_type, f.client_id, f.agent_id,
-           coalesce((f.details).reason, '') AS reason,
-           coalesce((f.details).retry, 0) AS retry,
-           f.from_status, f.to_status,
-           coalesce((f.details).from_priority, f.priority) AS from_priority,
-           f.priority AS to_priority,
-           coalesce((f.details).blocked_change, 0::smallint) AS blocked_change,
-           CASE WHEN f.to_status <> 'ASSIGNED' THEN f.took_us END AS duration_us,
-           CASE WHEN f.to_status = 'ASSIGNED' THEN f.took_us END AS queue_us
-      FROM (SELECT * FROM public.task_events_open
-             UNION ALL
-            SELECT * FROM public.task_events_closed) AS f;
-
 COMMENT ON TABLE public.task_events_open IS
     'Task ledger, open part: facts land here and metrics.fold() moves them to task_events_closed. Small, no index on purpose. Read the view task_events.';
 COMMENT ON TABLE public.task_events_closed IS
     'Task ledger, closed part: history that is already in metrics.totals, partitioned by time. Pruning it changes no counter.';
 COMMENT ON TABLE public.task_events_closed_default IS 'Facts outside every partition made so far.';
-COMMENT ON VIEW public.task_events IS
-    'Everything that happened to tasks, one row per transition (the creation of a task and its assignment are one, when they are one statement), and one before it when it ended an attempt by its timeout. SELECT * FROM task_events WHERE task_id = ... ORDER BY at.';
 
 COMMENT ON COLUMN public.task_events_open.at IS 'When it was written. Facts of one task are never of the same microsecond, so this is their order, also of transactions that waited for each other.';
 COMMENT ON COLUMN public.task_events_open.task_id IS 'The task; its row may be deleted by now.';
@@ -105,22 +88,6 @@ COMMENT ON COLUMN public.task_events_closed.to_status IS 'Status after.';
 COMMENT ON COLUMN public.task_events_closed.priority IS 'Priority after.';
 COMMENT ON COLUMN public.task_events_closed.took_us IS 'Microseconds: in the queue, when this assigned it (to_status is ASSIGNED); else execution time of the final attempt, when this ended one.';
 COMMENT ON COLUMN public.task_events_closed.details IS 'What few facts say; NULL when there is no reason, no retry, the priority is as before and no blocked task began or ceased to wait.';
-
-COMMENT ON COLUMN public.task_events.at IS 'When it was written. Facts of one task are never of the same microsecond, so this is their order, also of transactions that waited for each other.';
-COMMENT ON COLUMN public.task_events.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked. A task that is created and ASSIGNED at once is created only.';
-COMMENT ON COLUMN public.task_events.task_id IS 'The task; its row may be deleted by now.';
-COMMENT ON COLUMN public.task_events.task_type IS 'Label, as it was then.';
-COMMENT ON COLUMN public.task_events.client_id IS 'Label, as it was then.';
-COMMENT ON COLUMN public.task_events.agent_id IS 'The agent of the attempt, empty when there was none.';
-COMMENT ON COLUMN public.task_events.reason IS 'Failure code of a failed or retried attempt; deleted for a live row that was deleted; else empty.';
-COMMENT ON COLUMN public.task_events.retry IS 'Ordinal of the retry that this scheduled (1..), 0 when it scheduled none.';
-COMMENT ON COLUMN public.task_events.from_status IS 'Status before, empty for a new task.';
-COMMENT ON COLUMN public.task_events.to_status IS 'Status after.';
-COMMENT ON COLUMN public.task_events.from_priority IS 'Priority before, of a task that was in the queue; else as after.';
-COMMENT ON COLUMN public.task_events.to_priority IS 'Priority after.';
-COMMENT ON COLUMN public.task_events.blocked_change IS '+1 when a blocked task began to wait in the queue, -1 when one ceased to, else 0.';
-COMMENT ON COLUMN public.task_events.duration_us IS 'Execution time of the final attempt in microseconds, when this ended one.';
-COMMENT ON COLUMN public.task_events.queue_us IS 'Time in the queue in microseconds, when this assigned it.';
 
 CREATE FUNCTION public.microseconds(span interval) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$

@@ -27,7 +27,7 @@ END $$;
 COMMENT ON FUNCTION metrics.is_current_snapshot() IS
     'TRUNCATE empties a table for older snapshots too, which would then see facts neither open nor in the totals. True when this can''t have happened, else an error.';
 
-CREATE OR REPLACE VIEW public.task_events AS
+CREATE VIEW public.task_events AS
     SELECT f.at, public.task_event(f.from_status, f.to_status, f.details) AS event,
            f.task_id, f.task_type, f.client_id, f.agent_id,
            coalesce((f.details).reason, '') AS reason,
@@ -42,6 +42,24 @@ CREATE OR REPLACE VIEW public.task_events AS
               WHERE (SELECT metrics.require_rotations(r.happened, r.seen) FROM metrics.rotation_state AS r)
              UNION ALL
             SELECT * FROM public.task_events_closed) AS f;
+COMMENT ON VIEW public.task_events IS
+    'Everything that happened to tasks, one row per transition (the creation of a task and its assignment are one, when they are one statement), and one before it when it ended an attempt by its timeout. SELECT * FROM task_events WHERE task_id = ... ORDER BY at.';
+COMMENT ON COLUMN public.task_events.at IS 'When it was written. Facts of one task are never of the same microsecond, so this is their order, also of transactions that waited for each other.';
+COMMENT ON COLUMN public.task_events.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked. A task that is created and ASSIGNED at once is created only.';
+COMMENT ON COLUMN public.task_events.task_id IS 'The task; its row may be deleted by now.';
+COMMENT ON COLUMN public.task_events.task_type IS 'Label, as it was then.';
+COMMENT ON COLUMN public.task_events.client_id IS 'Label, as it was then.';
+COMMENT ON COLUMN public.task_events.agent_id IS 'The agent of the attempt, empty when there was none.';
+COMMENT ON COLUMN public.task_events.reason IS 'Failure code of a failed or retried attempt; deleted for a live row that was deleted; else empty.';
+COMMENT ON COLUMN public.task_events.retry IS 'Ordinal of the retry that this scheduled (1..), 0 when it scheduled none.';
+COMMENT ON COLUMN public.task_events.from_status IS 'Status before, empty for a new task.';
+COMMENT ON COLUMN public.task_events.to_status IS 'Status after.';
+COMMENT ON COLUMN public.task_events.from_priority IS 'Priority before, of a task that was in the queue; else as after.';
+COMMENT ON COLUMN public.task_events.to_priority IS 'Priority after.';
+COMMENT ON COLUMN public.task_events.blocked_change IS '+1 when a blocked task began to wait in the queue, -1 when one ceased to, else 0.';
+COMMENT ON COLUMN public.task_events.duration_us IS 'Execution time of the final attempt in microseconds, when this ended one.';
+COMMENT ON COLUMN public.task_events.queue_us IS 'Time in the queue in microseconds, when this assigned it.';
+
 CREATE OR REPLACE VIEW public.chain_events AS
     SELECT * FROM public.chain_events_open
      WHERE (SELECT metrics.require_rotations(r.happened, r.seen) FROM metrics.rotation_state AS r)
