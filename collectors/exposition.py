@@ -158,7 +158,7 @@ async def compressed(pieces: list[bytes]) -> list[bytes]:
     """Compress ``pieces``, which is empty then, with gzip (RFC 1952); others are served meanwhile.
 
     In slices like all else, a block takes some 10 us. A thread would want one more processor, and
-    isal does not let go of the interpreter's lock.
+    the interpreter's lock again after each block.
     """
     pauses = Pauses()
     compressor = isal_zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_FORMAT)

@@ -123,3 +123,18 @@ async def test_only_what_is_out_of_the_ordinary_has_details(db: asyncpg.Connecti
         ("unblocked", ("", 0, 7, -1)),
         ("cancelled", ("deleted", 0, 7, 0)),
     ]
+
+
+async def test_a_fact_written_by_hand_may_leave_its_details_out(db: asyncpg.Connection) -> None:
+    """Somebody makes up for a change whose trigger was off: the fold goes on."""
+    for details in (None, (None, None, None, None)):
+        await db.execute(
+            "INSERT INTO task_events_open (at, task_id, task_type, client_id, agent_id,"
+            " from_status, to_status, priority, details)"
+            " VALUES (now(), gen_random_uuid(), 't', 'c', 'a', 'ACTIVE', 'FAILED', 5, $1)",
+            details,
+        )
+    failed = "SELECT failure_reason, value FROM metrics.ains_tasks_failed_total"
+    assert [tuple(row) for row in await db.fetch(failed)] == [("", 2)]
+    assert await db.fetchval("SELECT metrics.fold()") == 2
+    assert [tuple(row) for row in await db.fetch(failed)] == [("", 2)]

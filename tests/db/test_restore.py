@@ -91,8 +91,12 @@ async def assert_counts_on(dsn: str, before: Values) -> None:
         await fold(db)
         assert await shown(scraper) == after
         assert await wrong(db) == []
-        for ledger in ("chain", "webhook"):
-            twice = f"SELECT count(*) - count(DISTINCT event_id) FROM {ledger}_events"
+        for ledger, key in (
+            ("task", "(at, task_id, to_status)"),
+            ("chain", "event_id"),
+            ("webhook", "event_id"),
+        ):
+            twice = f"SELECT count(*) - count(DISTINCT {key}) FROM {ledger}_events"
             assert await db.fetchval(twice) == 0
         await db.execute("SELECT metrics.make_partitions($1)", datetime.now(UTC).date() + 9 * DAYS)
         assert await db.fetchval("SELECT metrics.rotate()")

@@ -67,7 +67,7 @@ COMMENT ON TABLE public.task_events_closed IS
     'Task ledger, closed part: history that is already in metrics.totals, partitioned by time. Pruning it changes no counter.';
 COMMENT ON TABLE public.task_events_closed_default IS 'Facts outside every partition made so far.';
 
-COMMENT ON COLUMN public.task_events_open.at IS 'When it was written. Facts of one task are never of the same microsecond, so this is their order, also of transactions that waited for each other.';
+COMMENT ON COLUMN public.task_events_open.at IS 'When it was written: the order of a task''s facts, also of those of one statement and of transactions that waited for each other, as long as nobody sets the clock back.';
 COMMENT ON COLUMN public.task_events_open.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events_open.task_type IS 'Label, as it was then.';
 COMMENT ON COLUMN public.task_events_open.client_id IS 'Label, as it was then.';
@@ -78,7 +78,7 @@ COMMENT ON COLUMN public.task_events_open.priority IS 'Priority after.';
 COMMENT ON COLUMN public.task_events_open.took_us IS 'Microseconds: in the queue, when this assigned it (to_status is ASSIGNED); else execution time of the final attempt, when this ended one.';
 COMMENT ON COLUMN public.task_events_open.details IS 'What few facts say; NULL when there is no reason, no retry, the priority is as before and no blocked task began or ceased to wait.';
 
-COMMENT ON COLUMN public.task_events_closed.at IS 'When it was written. Facts of one task are never of the same microsecond, so this is their order, also of transactions that waited for each other.';
+COMMENT ON COLUMN public.task_events_closed.at IS 'When it was written: the order of a task''s facts, also of those of one statement and of transactions that waited for each other, as long as nobody sets the clock back.';
 COMMENT ON COLUMN public.task_events_closed.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events_closed.task_type IS 'Label, as it was then.';
 COMMENT ON COLUMN public.task_events_closed.client_id IS 'Label, as it was then.';

@@ -78,7 +78,7 @@ SET jit = off SET plan_cache_mode = force_generic_plan AS $$
                CASE WHEN g.failure_reason AND (f.details).reason <> ''
                      AND (SELECT v.shown FROM metrics.label_values AS v
                            WHERE v.label = 'failure_reason' AND v.value = (f.details).reason) IS NOT TRUE
-                    THEN 'other' ELSE (f.details).reason END AS reason
+                    THEN 'other' ELSE coalesce((f.details).reason, '') END AS reason
           FROM unnest(facts) AS f CROSS JOIN guard AS g
     ),
     -- What few facts say is looked for in few rows, and what all of them say in one row for each kind of transition.

@@ -44,7 +44,7 @@ CREATE VIEW public.task_events AS
             SELECT * FROM public.task_events_closed) AS f;
 COMMENT ON VIEW public.task_events IS
     'Everything that happened to tasks, one row per transition (the creation of a task and its assignment are one, when they are one statement), and one before it when it ended an attempt by its timeout. SELECT * FROM task_events WHERE task_id = ... ORDER BY at.';
-COMMENT ON COLUMN public.task_events.at IS 'When it was written. Facts of one task are never of the same microsecond, so this is their order, also of transactions that waited for each other.';
+COMMENT ON COLUMN public.task_events.at IS 'When it was written: the order of a task''s facts, also of those of one statement and of transactions that waited for each other, as long as nobody sets the clock back.';
 COMMENT ON COLUMN public.task_events.event IS 'created, assigned, started, completed, failed, retried, timed_out, requeued, cancelled, reopened, reprioritised, blocked or unblocked. A task that is created and ASSIGNED at once is created only.';
 COMMENT ON COLUMN public.task_events.task_id IS 'The task; its row may be deleted by now.';
 COMMENT ON COLUMN public.task_events.task_type IS 'Label, as it was then.';
