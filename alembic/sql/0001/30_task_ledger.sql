@@ -174,12 +174,10 @@ BEGIN
             USING ERRCODE = 'check_violation', HINT = 'Set assigned_agent_id.';
     END IF;
     IF from_status IS NULL THEN
-        event := 'created';
         from_status := '';
         blocked_change := NEW.is_blocked::integer;
         IF to_status = 'ASSIGNED' AND NOT NEW.is_blocked THEN
             agent := NEW.assigned_agent_id;
-            took_us := public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at);
         ELSE
             agent := '';
             to_status := 'PENDING';
@@ -189,9 +187,7 @@ BEGIN
             IF from_status <> 'PENDING' OR OLD.priority = NEW.priority AND OLD.is_blocked = NEW.is_blocked THEN
                 RETURN NULL;
             END IF;
-            event := CASE WHEN OLD.is_blocked = NEW.is_blocked THEN 'reprioritised' WHEN NEW.is_blocked THEN 'blocked' ELSE 'unblocked' END;
         ELSIF from_status NOT IN ('PENDING', 'ASSIGNED', 'ACTIVE') THEN
-            event := 'reopened';
             to_status := 'PENDING';
         END IF;
         agent := coalesce(NEW.assigned_agent_id, OLD.assigned_agent_id, NEW.last_agent_id, '');
@@ -201,54 +197,36 @@ BEGIN
         END IF;
     END IF;
     LOOP
-        IF event IS NOT NULL THEN
-            NULL; -- it is new, reopened, or was and is PENDING
-        ELSIF to_status = 'ASSIGNED' THEN
-            event := 'assigned';
-            IF from_status = 'PENDING' THEN
-                took_us := public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at);
-            END IF;
-        ELSIF to_status = 'ACTIVE' THEN
-            event := 'started';
-        ELSIF to_status = 'COMPLETED' THEN
-            event := 'completed';
+        IF to_status = 'ASSIGNED' AND from_status IN ('', 'PENDING') THEN
+            took_us := public.microseconds(coalesce(NEW.assigned_at, now()) - NEW.queued_at);
+        ELSIF to_status = 'COMPLETED' OR to_status = 'FAILED' AND NEW.started_at IS NOT NULL THEN
             took_us := public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at);
-        ELSIF to_status = 'CANCELLED' THEN
-            event := 'cancelled';
-        ELSE
-            IF to_status = 'FAILED' THEN
-                event := 'failed';
-                IF NEW.started_at IS NOT NULL THEN
-                    took_us := public.microseconds(coalesce(NEW.completed_at, now()) - NEW.started_at);
-                END IF;
-                -- The reason of an earlier attempt is none of a task that fails in the queue.
-                reason := CASE WHEN OLD.status = 'PENDING' AND NEW.failure_reason = OLD.failure_reason THEN 'unknown'
-                               ELSE coalesce(NEW.failure_reason, 'unknown') END;
-            ELSIF retry > 0 THEN
-                event := 'retried';
-                reason := coalesce(NEW.failure_reason, 'unknown');
-            ELSE
-                event := 'requeued';
-            END IF;
-            -- Told by the deadline, since an agent may report this reason too. Nothing follows from it.
-            IF reason = 'timeout' AND from_status <> 'PENDING' AND OLD.deadline_at <= now() THEN
-                moment := clock_timestamp();
-                INSERT INTO public.task_events_open
-                    (at, task_id, task_type, client_id, agent_id, from_status, to_status, priority, details)
-                VALUES (moment, NEW.task_id, NEW.task_type, NEW.client_id, OLD.assigned_agent_id, from_status,
-                        from_status, OLD.priority, ROW (reason, 0, OLD.priority, 0));
-            END IF;
+        END IF;
+        IF to_status = 'FAILED' THEN
+            -- The reason of an earlier attempt is none of a task that fails in the queue.
+            reason := CASE WHEN OLD.status = 'PENDING' AND NEW.failure_reason = OLD.failure_reason THEN 'unknown'
+                           ELSE coalesce(NEW.failure_reason, 'unknown') END;
+        ELSIF retry > 0 AND from_status IN ('ASSIGNED', 'ACTIVE') THEN
+            reason := coalesce(NEW.failure_reason, 'unknown');
+        END IF;
+        -- Told by the deadline, since an agent may report this reason too. Nothing follows from it.
+        IF reason = 'timeout' AND from_status <> 'PENDING' AND OLD.deadline_at <= now() THEN
+            moment := clock_timestamp();
+            INSERT INTO public.task_events_open
+                (at, task_id, task_type, client_id, agent_id, from_status, to_status, priority, details)
+            VALUES (moment, NEW.task_id, NEW.task_type, NEW.client_id, OLD.assigned_agent_id, from_status,
+                    from_status, OLD.priority, ROW (reason, 0, OLD.priority, 0));
         END IF;
         moment := greatest(clock_timestamp(), moment + interval '1 microsecond'); -- however coarse a clock is
-        INSERT INTO public.task_events_open
+        INSERT INTO public.task_events_open AS f
             (at, task_id, task_type, client_id, agent_id, from_status, to_status, priority, took_us, details)
         VALUES (moment, NEW.task_id, NEW.task_type, NEW.client_id, agent, from_status, to_status,
                 NEW.priority, took_us,
                 CASE WHEN reason <> '' OR retry > 0 OR from_priority <> NEW.priority OR blocked_change <> 0
-                     THEN ROW (reason, retry, from_priority, blocked_change)::public.task_event_details END);
+                     THEN ROW (reason, retry, from_priority, blocked_change)::public.task_event_details END)
+        RETURNING public.task_event(f.from_status, f.to_status, f.details) INTO event;
         done := public.task_consequences(event, NEW, from_status, to_status, agent, reason, took_us);
         EXIT WHEN to_status = NEW.status;
-        event := NULL;
         agent := coalesce(NEW.assigned_agent_id, OLD.assigned_agent_id, NEW.last_agent_id, '');
         retry := 0;
         from_status := to_status;
