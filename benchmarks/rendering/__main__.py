@@ -27,11 +27,11 @@ from benchmarks.support.results import Measured, conditions, save, table
 _CLIENTS = 4
 _PAUSE = 0.005
 _HURRIED = """\
-The clients ran
-at real-time priority: on another machine they would not wait for the processors of this one."""
+The clients ran at real-time priority: on another machine they would not wait for the processors of
+this one."""
 _NOT_HURRIED = """\
-The clients
-were not allowed real-time priority, so that their own waiting for a processor counts as well."""
+The clients were not allowed real-time priority, so that their own waiting for a processor counts as
+well."""
 _OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 _SCRAPES: dict[str, dict[str, str]] = {
     "text": {"Accept": "text/plain"},
@@ -51,7 +51,8 @@ _HEALTH = f"""\
 GET /health of `ains serve` from {_CLIENTS} clients that wait {1000 * _PAUSE:.0f} ms after each
 answer, while scrapes follow each other without a pause; × quiet is the median of the ratios of p99
 of each round. CPU is processor time of the server and of PostgreSQL for one scrape, ms, measured
-without other requests. {{clients}}"""
+without other requests.
+{{clients}}"""
 
 
 @dataclass

@@ -87,7 +87,8 @@ SELECT f.at, p.task_id, p.task_type, p.client_id,
        ('created', p.created_at, '', 'PENDING'),
        ('assigned', p.assigned_at, 'PENDING', 'ASSIGNED'),
        ('started', p.started_at, 'ASSIGNED', 'ACTIVE'),
-       ('timed_out', CASE p.reason WHEN 'timeout' THEN p.completed_at END, 'ACTIVE', 'ACTIVE'),
+       ('timed_out', CASE p.reason WHEN 'timeout' THEN p.completed_at - interval '1 us' END,
+        'ACTIVE', 'ACTIVE'),
        (lower(p.status), p.completed_at,
         CASE WHEN p.status = 'CANCELLED' THEN 'PENDING' ELSE 'ACTIVE' END, p.status)
        ) AS f (event, at, from_status, to_status)

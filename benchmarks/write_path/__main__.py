@@ -40,8 +40,8 @@ writes its fact as well, which is what any record of facts costs, and every othe
 forget. *The ledger* is its triggers without what follows from a fact. *Everything* is what users
 have, with trust ({AGENTS} agents), webhooks (of 10 of {CLIENTS} clients), dependents and chains
 (looked for, none there); *all but the facts* is that without the ledgers' rows, and *for the facts*
-tells the two apart. CPU is
-processor time of the whole of PostgreSQL; folding is the worker's, later, and not part of it."""
+tells the two apart. CPU is processor time of the whole of PostgreSQL; folding is the worker's,
+later, and not part of it."""
 
 
 @dataclass

@@ -161,11 +161,11 @@ async def repeated(reader: Reader, open_keys: Mapping[str, Row]) -> list[Differe
     found = []
     for ledger, keys in open_keys.items():
         still_open = set(zip(*keys, strict=True))
-        columns, types = _KEYS[ledger], _KEYS[ledger].values()
+        columns = _KEYS[ledger]
         query = _REPEATED.format(
             ledger=ledger,
             key=", ".join(columns),
-            arrays=", ".join(f"${n}::{kind}[]" for n, kind in enumerate(types, 1)),
+            arrays=", ".join(f"${n}::{kind}[]" for n, kind in enumerate(columns.values(), 1)),
         )
         for *key, n in await reader.fetch(query, *keys):
             where = "open and closed" if tuple(key) in still_open else "closed"
